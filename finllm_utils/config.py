@@ -1,0 +1,353 @@
+"""The settings of the course: one frozen dataclass a stage, joined in ``Profile``.
+
+Size-dependent fields have no default, so every profile in ``profiles.py`` must state
+them. Wrong values raise ``ValueError`` with the setting's name and the remedy.
+"""
+
+from dataclasses import dataclass, field
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RuntimeConfig:
+    """Machine settings shared by all stages."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, npu or mps; auto takes the first accelerator found."""
+    dtype: str
+    """Compute type of training and scoring: bfloat16 or float32."""
+    num_threads: int = 0
+    """CPU threads of torch; 0 leaves torch's own choice."""
+    num_workers: int
+    """Processes for data work."""
+    compile: bool = True
+    """Use torch.compile where a C++ compiler or Triton exists."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.dtype in ("bfloat16", "float32"),
+            f"runtime.dtype={self.dtype!r}: use 'bfloat16' or 'float32'",
+        )
+        _require(self.num_workers >= 1, "runtime.num_workers must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """01: what is read and how it is cleaned."""
+
+    sources: tuple[str, ...] = ()
+    """Your own folders as "domain=path" (general_zh, finance_zh, english, finance_en);
+    empty reads the corpora that installed packages ship."""
+    include_raw_samples: bool = True
+    """Also clean data_samples/raw, whose faults are known."""
+    chars_general_zh: int
+    """Characters read from general Chinese sources before cleaning."""
+    chars_finance_zh: int
+    """Characters read from Chinese finance sources before cleaning."""
+    chars_english: int
+    """Characters read from general English sources before cleaning."""
+    chars_finance_en: int
+    """Characters read from English finance sources before cleaning."""
+    min_chars: int = 40
+    """Shorter documents are dropped. Unit: characters."""
+    minhash_bands: int = 20
+    """LSH bands; 20 bands of 6 find 99.8% of pairs at Jaccard 0.8 (measured)."""
+    minhash_rows: int = 6
+    """Hashes a band."""
+    minhash_ngram: int = 5
+    """Characters a shingle."""
+    jaccard_threshold: float = 0.8
+    """Candidates at or above this exact Jaccard similarity are duplicates."""
+    decontamination_ngram: int = 30
+    """Characters of a window shared with held-out text that count as an overlap."""
+    max_line_bytes: int = 16 * 2**20
+    """A longer JSONL line is an error."""
+
+    def __post_init__(self) -> None:
+        _require(
+            0 < self.jaccard_threshold <= 1, "data.jaccard_threshold must be in (0, 1]"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizerConfig:
+    """02: how the vocabulary grows."""
+
+    base: str
+    """"mistral-v1" (ships in mistral-common) or a folder with tokenizer.json or
+    tokenizer.model."""
+    charset: str = "standard-8105"
+    """"standard-8105" (通用规范汉字表), "gb2312", or a UTF-8 file of characters."""
+    pad_to_multiple_of: int = 128
+    """Rows of the embedding are padded to this multiple."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """03: the base model before Chinese."""
+
+    path: str
+    """Folder of a Hugging Face model; empty trains a LLaMA of the shape below."""
+    hidden_size: int
+    """Width D; ignored when ``path`` is set, as are the shape fields below."""
+    intermediate_size: int
+    """Width of the gated MLP."""
+    num_layers: int
+    """Decoder layers L."""
+    num_heads: int
+    """Query heads."""
+    num_kv_heads: int
+    """Key and value heads; must divide num_heads."""
+    tie_embeddings: bool
+    """Share embed_tokens and lm_head."""
+    max_seq_len: int
+    """Longest context in tokens."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.hidden_size % self.num_heads == 0,
+            f"model.hidden_size={self.hidden_size} must be a multiple of "
+            f"model.num_heads={self.num_heads}",
+        )
+        _require(
+            self.num_heads % self.num_kv_heads == 0,
+            f"model.num_kv_heads={self.num_kv_heads} must divide "
+            f"model.num_heads={self.num_heads}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainConfig:
+    """03 and 04: one pass of the pre-training loop."""
+
+    tokens: int
+    """Tokens to train on; 0 skips the pass."""
+    seq_len: int
+    """Tokens a packed row."""
+    micro_batch_size: int
+    """Rows a forward pass."""
+    global_batch_size: int
+    """Rows an optimiser step, over all processes."""
+    learning_rate: float
+    """Peak learning rate of matrices inside the layers."""
+    embedding_learning_rate: float
+    """Peak learning rate of embed_tokens and lm_head."""
+    warmup_steps: int
+    """Linear warm-up."""
+    min_lr_ratio: float = 0.05
+    """Learning rate at the end over its peak; the decay is linear."""
+    weight_decay: float = 0.0
+    """Decoupled decay of matrices; frozen rows need 0."""
+    max_grad_norm: float = 1.0
+    """Gradient clipping; 0 turns it off."""
+    zh_share: float
+    """Chinese share of the tokens; 0.75 is the recipe's zh:en 3:1."""
+    finance_share_start: float
+    """Finance share within each language at the start; 0.1 is 1:9."""
+    finance_share_end: float
+    """Finance share within each language at the end; 0.2 is 1:4."""
+    trainable: str = "all"
+    """all, or embeddings (embed_tokens and lm_head only)."""
+    log_every: int = 10
+    """Steps between log lines."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.global_batch_size % self.micro_batch_size == 0,
+            f"global_batch_size={self.global_batch_size} must be a multiple of "
+            f"micro_batch_size={self.micro_batch_size}",
+        )
+        _require(
+            self.trainable in ("all", "embeddings"),
+            f"trainable={self.trainable!r}: use 'all' or 'embeddings'",
+        )
+        for name in ("zh_share", "finance_share_start", "finance_share_end"):
+            _require(0 <= getattr(self, name) <= 1, f"{name} must be in [0, 1]")
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens an optimiser step."""
+        return self.global_batch_size * self.seq_len
+
+    @property
+    def num_steps(self) -> int:
+        """Optimiser steps of the whole pass."""
+        return self.tokens // self.tokens_per_step
+
+    @property
+    def grad_accum_steps(self) -> int:
+        """Micro-batches an optimiser step on one process."""
+        return self.global_batch_size // self.micro_batch_size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SFTConfig:
+    """05 and 06: instruction data and two-stage tuning."""
+
+    num_instructions: int
+    """Instructions of stage 1, general and finance together."""
+    general_to_finance: float = 4.0
+    """General instructions for each finance instruction."""
+    num_stage2: int
+    """High-quality instructions of stage 2."""
+    max_answer_chars: int
+    """Longest insurance answer or statute; whole first sentences are kept. 08 lets the
+    model write ppo.max_new_tokens, so answers must end before that."""
+    num_heldout_answers: int = 300
+    """Insurance answers of the valid split in heldout.jsonl."""
+    num_heldout_per_task: int = 20
+    """Held-out items of every other task."""
+    pretrain_text_share: float = 0.2
+    """Share of stage 1's tokens that is plain pre-training text."""
+    max_seq_len: int
+    """Tokens a packed row."""
+    micro_batch_size: int
+    """Packed rows a forward pass."""
+    grad_accum_steps: int
+    """Forward passes an optimiser step."""
+    num_epochs: float
+    """Passes over stage 1's rows."""
+    num_epochs_stage2: float
+    """Passes over stage 2's rows."""
+    learning_rate: float
+    """Peak learning rate of stage 1."""
+    learning_rate_stage2: float
+    """Peak learning rate of stage 2."""
+    warmup_share: float = 0.05
+    """Share of the steps with a rising learning rate; it then falls linearly to 0."""
+    weight_decay: float = 0.0
+    """Decoupled decay."""
+    max_grad_norm: float = 1.0
+    """Gradient clipping."""
+    log_every: int = 5
+    """Optimiser steps between log lines."""
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.pretrain_text_share < 1,
+            f"sft.pretrain_text_share={self.pretrain_text_share} must be in [0, 1)",
+        )
+        _require(
+            self.general_to_finance >= 0,
+            f"sft.general_to_finance={self.general_to_finance} must be 0 or more",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RewardConfig:
+    """07: the reward model."""
+
+    num_pairs: int
+    """Training pairs."""
+    num_eval_pairs: int
+    """Held-out pairs a test set."""
+    length_tolerance: float = 0.1
+    """A hard negative's length is within this share of the positive's."""
+    max_seq_len: int
+    """Longer prompt plus answer are cut."""
+    batch_size: int
+    """Pairs an optimiser step."""
+    learning_rate: float
+    """Peak learning rate."""
+    num_epochs: float
+    """Passes over the pairs."""
+    center_coef: float = 0.01
+    """Weight of the squared mean reward that keeps rewards near 0."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PPOConfig:
+    """08: PPO, names as in the literature; sources in rlhf/ppo.py."""
+
+    num_updates: int
+    """Rollout-and-train rounds."""
+    rollout_batch_size: int
+    """Prompts a rollout."""
+    max_prompt_len: int
+    """Longer prompts are skipped. Unit: tokens."""
+    max_new_tokens: int
+    """Longest response. Unit: tokens."""
+    temperature: float = 1.0
+    """Sampling temperature, also divided out of every log-probability."""
+    learning_rate: float
+    """Policy learning rate."""
+    critic_learning_rate: float
+    """Value network learning rate."""
+    num_ppo_epochs: int
+    """Passes over a rollout."""
+    num_mini_batches: int
+    """Optimiser steps a pass."""
+    kl_coef: float
+    """Weight of the per-token KL in the reward."""
+    clip_range: float = 0.2
+    """Ratio clip."""
+    value_clip_range: float = 0.2
+    """Value clip."""
+    vf_coef: float = 0.1
+    """Weight of the value loss."""
+    gamma: float = 1.0
+    """Discount."""
+    gae_lambda: float = 0.95
+    """GAE lambda."""
+    missing_eos_penalty: float = 1.0
+    """Subtracted from the score of a response without EOS."""
+    reward_clip: float = 5.0
+    """Scores are clipped to this many standard deviations."""
+    max_grad_norm: float = 1.0
+    """Gradient clipping."""
+    num_eval_prompts: int
+    """Unseen prompts for reward before and after."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.rollout_batch_size % self.num_mini_batches == 0,
+            f"ppo.rollout_batch_size={self.rollout_batch_size} must be a multiple of "
+            f"ppo.num_mini_batches={self.num_mini_batches}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvalsConfig:
+    """09: how much is measured."""
+
+    batch_tokens: int
+    """Tokens a scoring batch."""
+    max_documents: int
+    """Held-out documents a domain; never under 300 and 300 KB."""
+    num_choice_items: int
+    """Insurance questions with four options."""
+    num_bootstrap: int = 1000
+    """Resamples of an interval."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HubConfig:
+    """10: the central hub."""
+
+    bm25_top_k: int = 5
+    """Passages that a knowledge search returns."""
+    min_search_score: float = 3.0
+    """Below this BM25 score the hub says that it does not know."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Profile:
+    """Everything a run needs to know, for one size."""
+
+    name: str
+    runtime: RuntimeConfig
+    data: DataConfig
+    tokenizer: TokenizerConfig
+    model: ModelConfig
+    base: PretrainConfig
+    pretrain1: PretrainConfig
+    pretrain2: PretrainConfig
+    sft: SFTConfig
+    reward: RewardConfig
+    ppo: PPOConfig
+    evals: EvalsConfig
+    hub: HubConfig = field(default_factory=HubConfig)

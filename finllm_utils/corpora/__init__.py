@@ -1,0 +1,1 @@
+"""One loader for each text or table that an installed package ships."""

@@ -1,0 +1,1 @@
+"""Cleaning steps, from raw files to a deduplicated corpus, and instruction data."""

@@ -1,0 +1,1 @@
+"""Exact calculators and rules in plain code, used by data, rewards and hub alike."""

@@ -1,0 +1,1 @@
+"""The central hub: tools, router and answers with their source."""

@@ -1,0 +1,1 @@
+"""Loading, embedding initialisation, generation and scoring of causal models."""

@@ -1,0 +1,1 @@
+"""Reward model and PPO, one idea a file."""

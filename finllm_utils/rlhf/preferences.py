@@ -1,0 +1,169 @@
+"""Preference pairs from questions with right answers and retrieved wrong ones.
+
+A pair prefers a right answer to a wrong one of the same question. The wrong answer is
+*hard* (retrieved for the question and as long as the right one, so that length tells
+nothing) or *random* (right for some other question). Answers are cut once, at a sentence
+end, for every use. Notebook 07 calls this; nothing here scores or trains.
+"""
+
+import random
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from finllm_utils.records import PreferencePair
+
+SENTENCE_ENDS = "。！？；!?;"
+
+
+class Question(Protocol):
+    """What a pair is made from: ``corpora.insurance.InsuranceQuestion`` fits."""
+
+    id: str
+    zh: str
+    positives: tuple[str, ...]
+    negatives: tuple[str, ...]
+
+
+def cut_at_sentence(text: str, max_chars: int) -> str:
+    """``text`` cut at its last sentence end within ``max_chars``.
+
+    A first half without any sentence end is cut hard, so that no text becomes tiny.
+    """
+    if len(text) <= max_chars:
+        return text
+    head = text[:max_chars]
+    end = max(head.rfind(mark) for mark in SENTENCE_ENDS)
+    return head[: end + 1] if end + 1 >= max_chars // 2 else head
+
+
+def hard_pairs(
+    questions: Sequence[Question],
+    texts: Mapping[str, str],
+    *,
+    max_chars: int,
+    tolerance: float,
+    seed: int,
+    per_question: int = 1,
+    banned: Collection[str] = (),
+) -> list[PreferencePair]:
+    """Pairs of a right answer and a retrieved wrong one of the same length.
+
+    Args: texts maps answer ids to full answers; tolerance bounds the length difference
+    as a share of the right answer's length, both before and after the cut; banned
+    answers take no part in any role.
+    Returns: up to ``per_question`` pairs a question, in question order; a question
+    without a wrong answer of that length gives none.
+    """
+    rng = random.Random(seed)
+    pairs = []
+    for question in questions:
+        positives = [a for a in question.positives if a not in banned]
+        if not positives:
+            continue
+        chosen = rng.choice(positives)
+        matched = [
+            a
+            for a in question.negatives
+            if a not in banned
+            and a not in question.positives
+            and same_length(texts[chosen], texts[a], max_chars, tolerance)
+        ]
+        for rejected in rng.sample(matched, min(per_question, len(matched))):
+            pairs.append(_pair(question, chosen, rejected, texts, max_chars, "hard"))
+    return pairs
+
+
+def random_pairs(
+    questions: Sequence[Question],
+    texts: Mapping[str, str],
+    *,
+    max_chars: int,
+    seed: int,
+    banned: Collection[str] = (),
+) -> list[PreferencePair]:
+    """One pair a question: its right answer and one that is right for another question."""
+    rng = random.Random(seed)
+    usable = [q for q in questions if any(a not in banned for a in q.positives)]
+    pairs = []
+    for question in usable:
+        chosen = rng.choice([a for a in question.positives if a not in banned])
+        while True:
+            other = rng.choice(usable)
+            rejected = rng.choice([a for a in other.positives if a not in banned])
+            if rejected not in question.positives:
+                break
+            if len(usable) == 1:
+                raise ValueError("random pairs need at least two questions")
+        pairs.append(_pair(question, chosen, rejected, texts, max_chars, "random"))
+    return pairs
+
+
+def training_pairs(
+    questions: Sequence[Question],
+    texts: Mapping[str, str],
+    *,
+    num_pairs: int,
+    random_share: float,
+    max_chars: int,
+    tolerance: float,
+    seed: int,
+    banned: Collection[str] = (),
+) -> list[PreferencePair]:
+    """A shuffled mix of hard and random pairs.
+
+    Args: random_share in [0, 1] is the random pairs' part: they teach the subject of a
+    question, the hard ones what separates answers on one subject.
+    """
+    num_random = round(num_pairs * random_share)
+    num_hard = num_pairs - num_random
+    order = random.Random(seed)
+    shuffled = order.sample(list(questions), len(questions))
+    per_question = -(-num_hard // max(1, len(shuffled)))
+    hard = hard_pairs(
+        shuffled,
+        texts,
+        max_chars=max_chars,
+        tolerance=tolerance,
+        seed=seed,
+        per_question=max(1, per_question),
+        banned=banned,
+    )
+    far = random_pairs(
+        shuffled[::-1], texts, max_chars=max_chars, seed=seed, banned=banned
+    )
+    pairs = order.sample(hard, min(num_hard, len(hard))) + far[:num_random]
+    order.shuffle(pairs)
+    return pairs
+
+
+def same_length(first: str, second: str, max_chars: int, tolerance: float) -> bool:
+    """Whether two answers match in length, in full and after the cut."""
+    for a, b in (
+        (first, second),
+        (cut_at_sentence(first, max_chars), cut_at_sentence(second, max_chars)),
+    ):
+        if abs(len(a) - len(b)) > tolerance * len(a):
+            return False
+    return True
+
+
+def answer_ids(pairs: Sequence[PreferencePair]) -> frozenset[str]:
+    """Ids of every answer in ``pairs``, to ban them elsewhere."""
+    return frozenset(key for pair in pairs for key in pair.id.split("|")[1:])
+
+
+def _pair(
+    question: Question,
+    chosen: str,
+    rejected: str,
+    texts: Mapping[str, str],
+    max_chars: int,
+    kind: str,
+) -> PreferencePair:
+    return PreferencePair(
+        id=f"{question.id}|{chosen}|{rejected}",
+        prompt=question.zh,
+        chosen=cut_at_sentence(texts[chosen], max_chars),
+        rejected=cut_at_sentence(texts[rejected], max_chars),
+        source=f"insuranceqa {kind}",
+    )

@@ -1,0 +1,176 @@
+"""The run folder: where a stage reads its inputs and leaves its results.
+
+``runs/<name>/<stage>/`` holds artifacts, ``metrics.jsonl``, TensorBoard events and the
+stage's part of ``report.json``. Nothing here trains or scores anything.
+"""
+
+import json
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from finllm_utils.config import Profile
+from finllm_utils.files import (
+    atomic_file,
+    atomic_folder,
+    hold_lock,
+    read_json,
+    require_finite,
+    write_json,
+)
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@dataclass(kw_only=True)
+class Run:
+    """One stage's place in a run folder, made by ``start_run``."""
+
+    directory: Path
+    stage: str
+    cfg: Profile
+    seed: int
+    started: float = field(default_factory=time.monotonic)
+    _board: object = None
+
+    @property
+    def stage_dir(self) -> Path:
+        """``runs/<name>/<stage>``."""
+        return self.directory / self.stage
+
+    @contextmanager
+    def artifact(self, name: str) -> Iterator[Path]:
+        """Yields a path to fill; it becomes ``<stage_dir>/<name>`` only on success.
+
+        A name with a suffix is a file, one without is a folder.
+        """
+        target = self.stage_dir / name
+        if Path(name).suffix:
+            with atomic_file(target, "wb") as handle:
+                yield Path(handle.name)
+        else:
+            with atomic_folder(target) as folder:
+                yield folder
+
+    def log(self, step: int, **values: float) -> None:
+        """Appends one line of named numbers to ``metrics.jsonl``, flushed, and to TensorBoard."""
+        require_finite(values, f"{self.stage}, step {step}")
+        line = {"step": step, "seconds": round(time.monotonic() - self.started, 3)}
+        self.stage_dir.mkdir(parents=True, exist_ok=True)
+        with open(self.stage_dir / "metrics.jsonl", "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(line | values) + "\n")
+            handle.flush()
+        if self._board is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(self.stage_dir / "tensorboard"))
+        for key, value in values.items():
+            self._board.add_scalar(key, value, step)
+        self._board.flush()
+
+    def report(self, **values: float | str | bool) -> None:
+        """Adds flat ``<group>.<metric>`` keys (pass them as ``**{"a.b": 1}``) to the report."""
+        path = self.stage_dir / "report.json"
+        require_finite(values, path)
+        plain = {k: v.item() if hasattr(v, "item") else v for k, v in values.items()}
+        known = read_json(path) if path.exists() else {}
+        write_json(path, known | plain)
+
+
+def start_run(
+    run_dir: str, cfg: Profile, seed: int, *, stage: str, quiet: bool = True
+) -> Run:
+    """Opens a stage: seeds every generator, locks the stage's folder, clears old metrics.
+
+    Args: run_dir empty means ``runs/<profile>`` in the repository; ``stage`` is the
+    notebook's name without suffix.
+    Raises: RuntimeError when another process works in the same stage folder.
+    """
+    directory = resolve_run_dir(run_dir, cfg.name)
+    run = Run(directory=directory, stage=stage, cfg=cfg, seed=seed)
+    hold_lock(
+        run.stage_dir / ".lock",
+        f"stage folder {run.stage_dir}",
+        "wait for it, stop that process or shut its kernel down, or use another run folder",
+    )
+    for stale in ("metrics.jsonl", "report.json"):
+        (run.stage_dir / stale).unlink(missing_ok=True)
+    seed_everything(seed)
+    if quiet:
+        quieten()
+    threads = cfg.runtime.num_threads
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    return run
+
+
+def resolve_run_dir(run_dir: str, profile_name: str) -> Path:
+    """The run folder: the given one, or ``runs/<profile>`` in the repository."""
+    return Path(run_dir).resolve() if run_dir else REPOSITORY / "runs" / profile_name
+
+
+def require_artifact(run: Run, name: str, *, made_by: str) -> Path:
+    """Path of an artifact that an earlier stage left in this run folder.
+
+    Raises: FileNotFoundError naming the notebook to run when it is missing.
+    """
+    path = run.directory / made_by / name
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is missing: run notebooks/{made_by}.ipynb first, "
+            f"or `finllm run --only {made_by[:2]}`"
+        )
+    return path
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, NumPy and torch, and asks torch for deterministic kernels."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def quieten() -> None:
+    """Keeps library progress bars and hub look-ups out of notebooks; errors stay visible."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def resolve_device(name: str = "auto") -> str:
+    """``cuda``, ``npu``, ``mps`` or ``cpu``; "auto" takes the first that is there."""
+    import torch
+
+    if name != "auto":
+        return name
+    for candidate in ("cuda", "npu", "mps"):
+        module = getattr(torch, candidate, None)
+        if module is not None and module.is_available():
+            return candidate
+    return "cpu"
+
+
+def resolve_dtype(name: str) -> "torch.dtype":  # noqa: F821  (torch is imported lazily)
+    """The torch dtype called ``name``: bfloat16, float16 or float32."""
+    import torch
+
+    if name not in ("bfloat16", "float16", "float32"):
+        raise ValueError(
+            f"runtime.dtype={name!r}: use 'bfloat16', 'float16' or 'float32'"
+        )
+    return getattr(torch, name)

@@ -1,0 +1,1 @@
+"""Vocabulary expansion and its report."""
