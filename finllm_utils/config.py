@@ -225,6 +225,8 @@ class SFTConfig:
     """Gradient clipping."""
     log_every: int = 5
     """Optimiser steps between log lines."""
+    eval_every: int = 40
+    """Optimiser steps between looks at held-out answers by task."""
 
     def __post_init__(self) -> None:
         _require(
@@ -243,20 +245,43 @@ class RewardConfig:
 
     num_pairs: int
     """Training pairs."""
+    random_share: float
+    """Share of training pairs whose wrong answer belongs to a random other question."""
     num_eval_pairs: int
     """Held-out pairs a test set."""
     length_tolerance: float = 0.1
     """A hard negative's length is within this share of the positive's."""
+    max_answer_chars: int
+    """Answers are cut at a sentence end within this many characters, everywhere."""
     max_seq_len: int
-    """Longer prompt plus answer are cut."""
+    """Longest prompt plus answer. Unit: tokens."""
     batch_size: int
     """Pairs an optimiser step."""
     learning_rate: float
-    """Peak learning rate."""
+    """Peak learning rate; linear decay to 0."""
     num_epochs: float
     """Passes over the pairs."""
+    warmup_share: float = 0.05
+    """Linear warm-up as a share of all steps."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay."""
+    max_grad_norm: float = 1.0
+    """Gradient clipping."""
     center_coef: float = 0.01
-    """Weight of the squared mean reward that keeps rewards near 0."""
+    """Weight of the squared sum of a pair's rewards, which keeps rewards near 0."""
+    num_sft_samples: int = 256
+    """Answers of the SFT model that give the reward's mean and standard deviation."""
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.random_share <= 1,
+            f"reward.random_share={self.random_share} must be in [0, 1]",
+        )
+        _require(
+            self.num_pairs >= self.batch_size,
+            f"reward.num_pairs={self.num_pairs} gives no whole batch of "
+            f"reward.batch_size={self.batch_size}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -283,6 +308,9 @@ class PPOConfig:
     """Optimiser steps a pass."""
     kl_coef: float
     """Weight of the per-token KL in the reward."""
+    train_embeddings: bool = False
+    """Also train embed_tokens (and lm_head where they are tied). Off: most rows are
+    never sampled, so they would only pick up noise, and a third of the time goes there."""
     clip_range: float = 0.2
     """Ratio clip."""
     value_clip_range: float = 0.2
@@ -322,6 +350,12 @@ class EvalsConfig:
     """Insurance questions with four options."""
     num_bootstrap: int = 1000
     """Resamples of an interval."""
+    num_curve_documents: int = 60
+    """Held-out documents a domain that 09 scores again with the model of every stage."""
+    num_template_items: int = 100
+    """Four-option questions asked again under other prompts."""
+    choice_tolerance: float = 0.1
+    """Longest option over shortest, less one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -330,7 +364,7 @@ class HubConfig:
 
     bm25_top_k: int = 5
     """Passages that a knowledge search returns."""
-    min_search_score: float = 3.0
+    min_search_score: float = 5.5
     """Below this BM25 score the hub says that it does not know."""
 
 

@@ -136,9 +136,7 @@ def prepare(options: Options, console: Console | None = None) -> Course:
         console=console or Console(),
     )
     for stage in found:
-        check_parameters(
-            read_notebook(stage.path), stage.path.name, course.parameters
-        )
+        check_parameters(read_notebook(stage.path), stage.path.name, course.parameters)
     return course
 
 
@@ -290,7 +288,8 @@ def _execute(
             repository=REPOSITORY,
             watch=view.update,
         )
-        execute.export_html(target, assets=stage.path.parent)
+        if target.exists():
+            execute.export_html(target, assets=stage.path.parent)
     except (KeyboardInterrupt, SystemExit):
         _note(course, stage, {"state": "interrupted"})
         again = course.options.command("--from", stage.number)
@@ -338,12 +337,14 @@ def _note_second_run(course: Course, num_run: int) -> None:
 
     status = stages.read_status(course.run_dir)
     seconds = time.time() - psutil.Process().create_time()
-    stages.write_status(course.run_dir, status | {"second_run_seconds": round(seconds, 2)})
+    stages.write_status(
+        course.run_dir, status | {"second_run_seconds": round(seconds, 2)}
+    )
 
 
 def _finish(course: Course) -> int:
     """Writes the report and the index, prints the table."""
-    values = report.merge(course.run_dir)
+    values = report.merge(course.run_dir, [s.name for s in course.stages])
     absent = [g.key for g in course.gates if g.key not in values]
     page = report.write_index(course.run_dir, values)
     report.print_table(course.console, values)

@@ -123,8 +123,8 @@ def _artifacts(tree: ast.AST, where: str) -> Iterator[tuple[str, str]]:
             isinstance(v, ast.Constant) and isinstance(v.value, str) for v in values
         ):
             raise ValueError(
-                f"{where}, line {node.lineno}: write require_artifact(run, \"name\", "
-                'made_by="stage") with literal strings, so that the runner can follow it'
+                f'{where}, line {node.lineno}: write require_artifact(run, "name", '
+                'made_by="stage") with literal strings, so the runner can follow it'
             )
         name, made_by = (v.value for v in values)
         yield made_by, name
@@ -133,7 +133,7 @@ def _artifacts(tree: ast.AST, where: str) -> Iterator[tuple[str, str]]:
 def imported_names(tree: ast.AST, package: str) -> Iterator[str]:
     """Dotted names under ``finllm_utils`` that the code imports or names in a string.
 
-    Strings count so that ``launch.run("finllm_utils.train.pretrain:main")`` is followed.
+    Strings count: ``launch.run("finllm_utils.train.pretrain:main")`` is followed.
     ``package`` resolves relative imports.
     """
     for node in ast.walk(tree):
@@ -200,7 +200,7 @@ def declared_data(path: Path) -> tuple[str, ...]:
                 return tuple(ast.literal_eval(node.value))
             except ValueError as error:
                 raise ValueError(
-                    f"{path}, line {node.lineno}: DATA_FILES must be a tuple of literal "
-                    "repository-relative paths"
+                    f"{path}, line {node.lineno}: DATA_FILES must be a tuple of "
+                    "literal repository-relative paths"
                 ) from error
     return ()

@@ -85,7 +85,10 @@ def kill_orphans(run_dir: Path) -> list[int]:
     killed = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(OWNER) == str(run_dir) and process.pid != os.getpid():
+            if (
+                process.environ().get(OWNER) == str(run_dir)
+                and process.pid != os.getpid()
+            ):
                 process.kill()
                 killed.append(process)
         except psutil.Error:
@@ -101,6 +104,7 @@ def _kernel_environment(run_dir: Path, repository: Path) -> Iterator[None]:
     changes = {
         OWNER: str(run_dir),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(repository), known])),
+        "PYTHONHASHSEED": "0",  # sets of strings iterate alike in every run
         "JUPYTER_PREFER_ENV_PATH": "1",  # this interpreter's kernel, not the user's
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
@@ -122,11 +126,11 @@ def _watching_engine(progress: Progress, watch: Callable[[Progress], None]) -> s
 
     class WatchingEngine(NBClientEngine):
         @classmethod
-        def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):  # noqa: ANN
+        def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
             start = nb_man.cell_start
             progress.num_cells = len(nb_man.nb.cells)
 
-            def cell_start(cell, cell_index=None, **inner):  # noqa: ANN
+            def cell_start(cell, cell_index=None, **inner):
                 progress.cell = (cell_index or 0) + 1
                 headings = re.findall(r"^##? (.+)$", cell.source, re.MULTILINE)
                 if cell.cell_type == "markdown" and headings:
@@ -177,9 +181,15 @@ def execute(
                 start_timeout=120,
             )
     except papermill.PapermillExecutionError as error:
-        failure = _ANSI.sub("", f"{error.ename}: {error.evalue}"), progress.cell, error.source
+        failure = (
+            _ANSI.sub("", f"{error.ename}: {error.evalue}"),
+            progress.cell,
+            error.source,
+        )
     except DeadKernelError:
         failure = _dead_kernel(), progress.cell, ""
+    except Exception as error:  # a kernel that cannot start, an unwritable folder
+        failure = f"{type(error).__name__}: {error}", progress.cell, ""
     finally:
         peak = memory.stop()
     message, cell, code = failure
@@ -196,7 +206,7 @@ def _dead_kernel() -> str:
     free = psutil.virtual_memory().available // 2**20
     return (
         "DeadKernelError: the kernel was killed, most often for lack of memory "
-        f"({free} MiB free now); close other programs or choose smaller sizes with --set"
+        f"({free} MiB free now); close other programs or set smaller sizes with --set"
     )
 
 
@@ -218,7 +228,7 @@ def _terminate_as_interrupt() -> Iterator[None]:
 
 
 def export_html(notebook: Path, assets: Path) -> Path:
-    """Writes the notebook as one HTML file beside it; ``assets`` resolves its images."""
+    """Writes one HTML file beside the notebook; ``assets`` resolves its images."""
     import nbformat
     from nbconvert import HTMLExporter
 

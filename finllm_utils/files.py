@@ -42,7 +42,7 @@ def atomic_file(path: Path, mode: str = "w") -> Iterator:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yields an empty temporary folder that replaces ``path`` when the block succeeds."""
+    """Yields an empty folder that replaces ``path`` when the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -94,11 +94,13 @@ def read_json(path: Path) -> object:
 
 def require_finite(values: dict[str, float], where: Path | str) -> None:
     """Raises ValueError naming every value in ``values`` that is NaN or infinite."""
-    bad = [k for k, v in values.items() if isinstance(v, float) and not math.isfinite(v)]
+    floats = {k: v for k, v in values.items() if isinstance(v, float)}
+    bad = [k for k, v in floats.items() if not math.isfinite(v)]
     if bad:
         raise ValueError(
-            f"{where}: {', '.join(bad)} is not a finite number; look for a diverged loss "
-            "in the stage that wrote it (lower its learning_rate) and rerun that stage"
+            f"{where}: {', '.join(bad)} is not a finite number; look for a "
+            "diverged loss in the stage that wrote it (lower its learning_rate) and "
+            "rerun that stage"
         )
 
 

@@ -13,9 +13,7 @@ from pathlib import Path
 PARAMETERS = {"PROFILE": str, "SEED": int, "RUN_DIR": str, "OVERRIDES": dict}
 """The parameters every notebook of the course has, with their types."""
 
-REMEDY = (
-    'give one code cell the tag "parameters" (JupyterLab: property inspector, Cell Tags)'
-)
+REMEDY = 'give one code cell the tag "parameters" (JupyterLab: property inspector)'
 
 
 def read_notebook(path: Path) -> dict:
@@ -28,14 +26,12 @@ def read_notebook(path: Path) -> dict:
         raise ValueError(f"{path}: no such notebook")
     try:
         notebook = json.loads(path.read_text(encoding="utf-8"))
-        cells = notebook["cells"]
+        for cell in notebook["cells"]:
+            cell["source"] = "".join(cell["source"])
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path}: not a notebook ({error!r}); open it in JupyterLab and save it again"
+            f"{path}: not a notebook ({error!r}); open it in JupyterLab, save it again"
         ) from error
-    for cell in cells:
-        if isinstance(cell["source"], list):
-            cell["source"] = "".join(cell["source"])
     return notebook
 
 
@@ -115,15 +111,13 @@ def declared_parameters(notebook: dict, name: str) -> dict[str, type]:
     return declared
 
 
-def _literal_type(
-    name: str, key: str, value: ast.expr | None, annotation: str
-) -> type:
+def _literal_type(name: str, key: str, value: ast.expr | None, annotation: str) -> type:
     try:
         kind = type(ast.literal_eval(value)) if value is not None else None
     except (ValueError, SyntaxError) as error:
         raise ValueError(
-            f"{name}: parameter {key} = {ast.unparse(value)} is not a literal; write the "
-            "value itself, papermill does not recompute derived values"
+            f"{name}: parameter {key} = {ast.unparse(value)} is not a literal; write "
+            "the value itself, papermill does not recompute derived values"
         ) from error
     if kind is None:
         raise ValueError(f"{name}: parameter {key} has no default value; give it one")
@@ -144,8 +138,8 @@ def check_parameters(notebook: dict, name: str, values: dict[str, object]) -> No
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ValueError(
                 f"{name}: unknown parameter {key}{hint} The parameters cell has "
-                f"{', '.join(declared) or 'none'}; add `{key}: {type(value).__name__} = "
-                "...` there or do not pass it"
+                f"{', '.join(declared) or 'none'}; add `{key}: {type(value).__name__} "
+                "= ...` there or do not pass it"
             )
         if type(value) is not declared[key]:
             raise ValueError(

@@ -66,19 +66,21 @@ def toy() -> Profile:
         sft=SFTConfig(
             num_instructions=2_400,
             num_stage2=300,
-            max_answer_chars=64,
+            max_answer_chars=45,
             max_seq_len=512,
-            micro_batch_size=8,
-            grad_accum_steps=1,
+            micro_batch_size=2,
+            grad_accum_steps=2,
             num_epochs=1,
             num_epochs_stage2=2,
             learning_rate=1e-3,
             learning_rate_stage2=3e-4,
         ),
         reward=RewardConfig(
-            num_pairs=3_000,
-            num_eval_pairs=1_000,
-            max_seq_len=320,
+            num_pairs=6_000,
+            random_share=0.3,
+            num_eval_pairs=1_500,
+            max_answer_chars=80,
+            max_seq_len=192,
             batch_size=32,
             learning_rate=3e-4,
             num_epochs=1,
@@ -127,9 +129,7 @@ def small() -> Profile:
             chars_finance_en=16_000_000,
         ),
         tokenizer=TokenizerConfig(base="smollm2-135m"),
-        model=dataclasses.replace(
-            toy().model, path="smollm2-135m", max_seq_len=2_048
-        ),
+        model=dataclasses.replace(toy().model, path="smollm2-135m", max_seq_len=2_048),
         base=dataclasses.replace(pretrain, tokens=0),
         pretrain1=dataclasses.replace(
             pretrain,
@@ -144,8 +144,8 @@ def small() -> Profile:
             num_stage2=1_000,
             max_answer_chars=100,
             max_seq_len=1_024,
-            micro_batch_size=16,
-            grad_accum_steps=1,
+            micro_batch_size=4,
+            grad_accum_steps=4,
             num_epochs=2,
             num_epochs_stage2=2,
             learning_rate=1e-4,
@@ -153,7 +153,9 @@ def small() -> Profile:
         ),
         reward=RewardConfig(
             num_pairs=12_000,
+            random_share=0.3,
             num_eval_pairs=2_000,
+            max_answer_chars=240,
             max_seq_len=512,
             batch_size=64,
             learning_rate=3e-5,
@@ -178,7 +180,7 @@ def small() -> Profile:
 
 
 def base7b() -> Profile:
-    """A 7-8B LLaMA-class folder on one node of eight GPUs. Untried; sizes are a plan."""
+    """A 7-8B LLaMA-class folder on one node of eight GPUs. A plan, untried."""
     pretrain = dataclasses.replace(
         small().pretrain2,
         tokens=20_000_000_000,
@@ -206,7 +208,7 @@ def base7b() -> Profile:
 
 
 def cluster() -> Profile:
-    """A 70B-class folder on many nodes: the talk's 40B and 300B tokens. Planned only."""
+    """A 70B-class folder on many nodes: 40B and 300B tokens. Planned only."""
     pretrain = dataclasses.replace(
         base7b().pretrain2, tokens=300_000_000_000, global_batch_size=1_024
     )
@@ -226,8 +228,7 @@ PROFILES = {f.__name__: f for f in (toy, small, base7b, cluster)}
 
 
 def load_profile(name: str, overrides: dict[str, object] | None = None) -> Profile:
-    """The profile ``name`` with dotted settings replaced, for example
-    ``{"ppo.kl_coef": 0.1}``.
+    """The profile ``name`` with dotted settings such as "ppo.kl_coef" replaced.
 
     Raises: ValueError naming the setting and the nearest known name, or its type.
     """
@@ -238,9 +239,9 @@ def load_profile(name: str, overrides: dict[str, object] | None = None) -> Profi
     for key, value in (overrides or {}).items():
         section, _, setting = key.partition(".")
         known = typing.get_type_hints(Profile)
+        del known["name"]
         if section not in known or not setting:
-            names = [s for s in known if s != "name"]
-            raise ValueError(f"unknown override {key!r}{_nearest(section, names)}")
+            raise ValueError(f"unknown override {key!r}{_nearest(section, known)}")
         hints = typing.get_type_hints(known[section])
         if setting not in hints:
             names = [f"{section}.{n}" for n in hints]
@@ -270,7 +271,8 @@ def _typed(key: str, value: object, kind: object) -> object:
     elif isinstance(kind, type) and type(value) is kind:
         return value
     name = getattr(kind, "__name__", kind)
-    raise ValueError(f"override {key}={value!r}: expected {name}, got {type(value).__name__}")
+    got = type(value).__name__
+    raise ValueError(f"override {key}={value!r}: expected {name}, got {got}")
 
 
 def as_table(profile: Profile, *sections: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What a person sees while the course runs: one live line in a terminal, else log lines."""
+"""What a person sees while the course runs: a live line, or lines of a log."""
 
 import time
 from types import TracebackType

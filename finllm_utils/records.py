@@ -64,7 +64,7 @@ class PreferencePair:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExamItem:
-    """One exam question. ``answer``: letters of the right choices, such as "A" or "BD"."""
+    """One exam question. ``answer``: letters of the right choices, as "BD"."""
 
     id: str
     subject: str
@@ -87,7 +87,13 @@ def read_lines(path: Path, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[dic
     Raises: ValueError naming file and line for an empty file, a line that is too
     long, is not UTF-8, not JSON or not an object.
     """
-    path = Path(path)
+    for _, value in _numbered_lines(Path(path), max_line_bytes):
+        yield value
+
+
+def _numbered_lines(
+    path: Path, max_line_bytes: int = MAX_LINE_BYTES
+) -> Iterator[tuple[int, dict]]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give the path of a JSONL file")
     if path.stat().st_size == 0:
@@ -99,11 +105,11 @@ def read_lines(path: Path, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[dic
             where = f"{path}, line {number}"
             if len(line) > max_line_bytes:
                 raise ValueError(
-                    f"{where}: longer than {max_line_bytes:,} bytes; write one record a "
-                    "line, or raise data.max_line_bytes"
+                    f"{where}: longer than {max_line_bytes:,} bytes; write one record "
+                    "a line, or raise data.max_line_bytes"
                 )
             if line.strip():
-                yield _parse_line(line, where)
+                yield number, _parse_line(line, where)
 
 
 def _parse_line(line: bytes, where: str) -> dict:
@@ -120,7 +126,9 @@ def _parse_line(line: bytes, where: str) -> dict:
             "delete that line"
         ) from error
     if not isinstance(value, dict):
-        raise ValueError(f"{where}: expected an object with named fields, got {value!r:.40}")
+        raise ValueError(
+            f"{where}: expected an object with named fields, got {value!r:.40}"
+        )
     return value
 
 
@@ -131,14 +139,16 @@ def read_records(path: Path, kind: type[Record]) -> list[Record]:
     """
     path = Path(path)
     if path.suffix == ".parquet":
-        rows = _read_parquet(path)
+        rows = enumerate(_read_parquet(path), 1)
     elif path.suffix == ".jsonl":
-        rows = read_lines(path)
+        rows = _numbered_lines(path)
     else:
-        raise ValueError(f"{path}: unknown suffix {path.suffix!r}; use .jsonl or .parquet")
+        raise ValueError(
+            f"{path}: unknown suffix {path.suffix!r}; use .jsonl or .parquet"
+        )
     names = {f.name for f in fields(kind)}
     records = []
-    for number, row in enumerate(rows, 1):
+    for number, row in rows:
         if unknown := set(row) - names:
             raise ValueError(
                 f"{path}, line {number}: unknown field {sorted(unknown)[0]!r}; "
@@ -165,7 +175,7 @@ def _read_parquet(path: Path) -> list[dict]:
 
 
 def write_records(path: Path, records: Iterable[Record]) -> int:
-    """Writes records as ``.jsonl`` or ``.parquet`` by suffix, atomically; their number."""
+    """Writes ``.jsonl`` or ``.parquet`` by suffix, atomically; the number written."""
     path = Path(path)
     if path.suffix == ".parquet":
         return _write_parquet(path, list(records))

@@ -57,7 +57,8 @@ class Run:
                 yield folder
 
     def log(self, step: int, **values: float) -> None:
-        """Appends one line of named numbers to ``metrics.jsonl``, flushed, and to TensorBoard."""
+        """Appends named numbers to ``metrics.jsonl``, flushed, and to TensorBoard."""
+        values = _plain(values)
         require_finite(values, f"{self.stage}, step {step}")
         line = {"step": step, "seconds": round(time.monotonic() - self.started, 3)}
         self.stage_dir.mkdir(parents=True, exist_ok=True)
@@ -73,18 +74,23 @@ class Run:
         self._board.flush()
 
     def report(self, **values: float | str | bool) -> None:
-        """Adds flat ``<group>.<metric>`` keys (pass them as ``**{"a.b": 1}``) to the report."""
+        """Adds flat ``<group>.<metric>`` keys to the report: ``**{"a.b": 1}``."""
         path = self.stage_dir / "report.json"
-        require_finite(values, path)
-        plain = {k: v.item() if hasattr(v, "item") else v for k, v in values.items()}
+        plain = _plain(values)
+        require_finite(plain, path)
         known = read_json(path) if path.exists() else {}
         write_json(path, known | plain)
+
+
+def _plain(values: dict) -> dict:
+    """Values with NumPy and torch scalars as Python numbers."""
+    return {k: v.item() if hasattr(v, "item") else v for k, v in values.items()}
 
 
 def start_run(
     run_dir: str, cfg: Profile, seed: int, *, stage: str, quiet: bool = True
 ) -> Run:
-    """Opens a stage: seeds every generator, locks the stage's folder, clears old metrics.
+    """Opens a stage: seeds the generators, locks its folder, clears old metrics.
 
     Args: run_dir empty means ``runs/<profile>`` in the repository; ``stage`` is the
     notebook's name without suffix.
@@ -95,7 +101,7 @@ def start_run(
     hold_lock(
         run.stage_dir / ".lock",
         f"stage folder {run.stage_dir}",
-        "wait for it, stop that process or shut its kernel down, or use another run folder",
+        "wait for it, shut its kernel down, or use another run folder",
     )
     for stale in ("metrics.jsonl", "report.json"):
         (run.stage_dir / stale).unlink(missing_ok=True)
@@ -141,7 +147,7 @@ def seed_everything(seed: int) -> None:
 
 
 def quieten() -> None:
-    """Keeps library progress bars and hub look-ups out of notebooks; errors stay visible."""
+    """Keeps library progress bars and hub look-ups out; errors stay visible."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     import datasets

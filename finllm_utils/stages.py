@@ -81,7 +81,7 @@ def discover(notebooks_dir: Path, repository: Path = REPOSITORY) -> list[Stage]:
         for made_by, name in needs.artifacts:
             if made_by >= path.stem:
                 raise ValueError(
-                    f"{path.name}: reads {made_by}/{name}, which is not made before it; "
+                    f"{path.name}: reads {made_by}/{name}, which no earlier one makes; "
                     "renumber one of the notebooks"
                 )
         stages.append(Stage(path=path, needs=needs))

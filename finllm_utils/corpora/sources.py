@@ -37,8 +37,9 @@ def training_laws() -> tuple[Law, ...]:
 
 
 def training_sources(cfg: DataConfig) -> Iterator[Document]:
-    """Documents of the package-shipped sources, about ``cfg.chars_<domain>`` characters
-    a domain, in a fixed pseudo-random order within each source.
+    """Package-shipped documents, about ``cfg.chars_<domain>`` characters a domain.
+
+    Within a source they come in a fixed pseudo-random order.
     """
     for domain in TRAINING_DOMAINS:
         budget = getattr(cfg, f"chars_{domain}")

@@ -83,7 +83,7 @@ def insurance_questions(split: str) -> tuple[InsuranceQuestion, ...]:
 
 @cache
 def heldout_answer_ids() -> frozenset[str]:
-    """Ids of answers that are right for a held-out question, and of their twins in wording."""
+    """Ids of answers right for a held-out question, and of their twins in wording."""
     answers = insurance_answers()
     texts = {
         answers[a].zh
@@ -99,7 +99,8 @@ def heldout_documents(domain: str) -> tuple[Document, ...]:
     """The evaluation documents of one domain: at least 300, and 300 KB of UTF-8."""
     if domain not in HELDOUT_DOMAINS:
         raise ValueError(
-            f"unknown held-out domain {domain!r}; use one of {', '.join(HELDOUT_DOMAINS)}"
+            f"unknown held-out domain {domain!r}; "
+            f"use one of {', '.join(HELDOUT_DOMAINS)}"
         )
     wanted = load_splits()[f"documents_{domain}"]
     candidates = {d.id: d for d in _heldout_candidates(load_splits(), domain)}

@@ -3,8 +3,9 @@
 A line that shares a window of ``ngram`` folded characters (three times as many letters
 in a Latin text) with held-out text is cut; so is a sentence that equals a shorter
 evaluation item. A document that loses half of itself is dropped.
-Source: the 13-word windows of GPT-3, appendix C (arXiv 2005.14165). Differs: characters,
-because Chinese has no spaces; whole lines instead of 200 characters either side.
+Source: the 13-word windows of GPT-3, appendix C (arXiv 2005.14165).
+Differs: characters, because Chinese has no spaces; whole lines instead of 200
+characters either side.
 """
 
 import re
@@ -37,7 +38,7 @@ class HeldoutIndex:
 
     @classmethod
     def build(cls, texts: Iterable[str], ngram: int) -> "HeldoutIndex":
-        """The index of ``texts``; those shorter than a window match as whole sentences."""
+        """The index of ``texts``; one shorter than a window matches as a sentence."""
         windows, items = [np.zeros(0, np.uint64)], []
         for text in texts:
             codes, bounds, _ = fold([text])

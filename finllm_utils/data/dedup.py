@@ -1,4 +1,4 @@
-"""Exact and near duplicates: MinHash signatures, LSH bands, exact Jaccard on candidates.
+"""Exact and near duplicates: MinHash, LSH bands, exact Jaccard on candidates.
 
 Signatures are computed a batch at a time with numpy and can be made anywhere; finding
 duplicates holds the band keys of one class (160 bytes a document) in memory.
@@ -16,6 +16,7 @@ import numpy as np
 from finllm_utils.data.shingles import (
     LATIN_FACTOR,
     fold,
+    fold_texts,
     is_latin,
     jaccard,
     mix,
@@ -28,15 +29,17 @@ _CHUNK = 1 << 15  # shingles hashed at once: 128 KB of uint32 stays in the L2 ca
 
 
 def permutations(num: int) -> tuple[np.ndarray, np.ndarray]:
-    """Odd multipliers and xor masks (uint32) of ``num`` hash functions, always the same."""
+    """Odd multipliers and xor masks (uint32) of ``num`` fixed hash functions."""
     generator = np.random.default_rng(1997)
     multipliers = generator.integers(0, 2**32, num, dtype=np.uint32) | np.uint32(1)
     return multipliers, generator.integers(0, 2**32, num, dtype=np.uint32)
 
 
 def signatures(texts: Sequence[str], *, num_hashes: int, ngram: int) -> np.ndarray:
-    """MinHash signatures, (texts, num_hashes) uint32: the share of equal entries of two
-    rows estimates the Jaccard similarity of the two shingle sets.
+    """MinHash signatures, (texts, num_hashes) uint32.
+
+    The share of equal entries in two rows estimates the Jaccard similarity of the two
+    shingle sets.
     """
     codes, bounds, _ = fold(texts)
     latin = is_latin(codes, bounds)
@@ -91,10 +94,12 @@ def band_keys(signature: np.ndarray, *, bands: int, rows: int) -> np.ndarray:
     return keys
 
 
-def exact_key(text: str) -> str:
-    """Digest of the folded text: equal for texts that differ in spaces, case or marks."""
-    codes, _, _ = fold([text])
-    return hashlib.blake2b(codes.tobytes(), digest_size=16).hexdigest()
+def exact_keys(texts: Sequence[str]) -> list[str]:
+    """Digests of the folded texts: equal where only spaces, case and marks differ."""
+    return [
+        hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
+        for text in fold_texts(texts)
+    ]
 
 
 def exact_duplicates(keys: Sequence[str], order: Sequence[int]) -> dict[int, int]:
@@ -114,11 +119,12 @@ def near_duplicates(
     *,
     ngram: int,
     threshold: float,
+    groups: Sequence[str] | None = None,
 ) -> dict[int, tuple[int, float]]:
     """``{dropped: (kept, similarity)}``, walking ``order`` (best first).
 
     Every dropped document has Jaccard similarity >= threshold with the kept one; no two
-    kept candidates reach it.
+    kept candidates reach it. With ``groups``, pairs of one group are taken as compared.
     """
     shared = _shared_keys(keys, order)
     buckets: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -135,6 +141,8 @@ def near_duplicates(
         places = [(band, int(keys[index, band])) for band in bands]
         candidates = sorted({c for place in places for c in buckets.get(place, ())})
         for candidate in candidates:
+            if groups is not None and groups[candidate] == groups[index]:
+                continue
             if not _can_reach(shingles(index), shingles(candidate), threshold):
                 continue
             similarity = jaccard(shingles(index), shingles(candidate))

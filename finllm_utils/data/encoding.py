@@ -1,4 +1,4 @@
-"""Bytes to text: UTF-8, UTF-16 with a mark, GB18030 or BIG5, decided by what reads as Chinese.
+"""Bytes to text: UTF-8, UTF-16, GB18030 or BIG5, whichever reads as Chinese.
 
 GB18030 decodes nearly any bytes to some Han characters, so a decoding counts only when
 its characters are common ones. Text decoded wrongly before it reached us is mended when
@@ -14,7 +14,6 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_PLAIN = re.compile(r"[\s\x20-\x7e，。！？；：、“”‘’（）《》〈〉【】「」『』…—·％￥]")
 _MIN_COMMON = 0.7
 
 
@@ -28,12 +27,16 @@ def common_characters() -> frozenset[str]:
     return frozenset(level1) | frozenset(OpenCC("s2t").convert(level1))
 
 
+@functools.cache
+def _uncommon() -> re.Pattern:
+    plain = r"\s\x20-\x7e，。！？；：、“”‘’（）《》〈〉【】「」『』…—·％￥"
+    return re.compile(f"[^{plain}{''.join(sorted(common_characters()))}]+")
+
+
 def common_share(text: str) -> float:
     """Share of ``text`` that is common Han, ASCII or usual Chinese punctuation."""
-    sample = text[:20_000]
-    common = common_characters()
-    known = sum(1 for c in sample if c in common) + len(_PLAIN.findall(sample))
-    return known / len(sample) if sample else 0.0
+    uncommon = sum(map(len, _uncommon().findall(text)))
+    return 1 - uncommon / len(text) if text else 0.0
 
 
 def decode(data: bytes, name: str, declared: str | None = None) -> tuple[str, str]:
@@ -44,7 +47,9 @@ def decode(data: bytes, name: str, declared: str | None = None) -> tuple[str, st
     Raises: ValueError naming the file and the remedy when no encoding reads well.
     """
     if not data.strip():
-        raise ValueError(f"{name}: empty file (0 bytes of text); export it again or remove it")
+        raise ValueError(
+            f"{name}: empty file (0 bytes of text); export it again or remove it"
+        )
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return data.decode(encoding, "replace"), encoding
@@ -53,25 +58,29 @@ def decode(data: bytes, name: str, declared: str | None = None) -> tuple[str, st
     except UnicodeDecodeError as error:
         position = error.start
     text = data.decode("utf-8", "replace")
-    if text.count("\ufffd") <= 0.005 * len(text) and common_share(text) > 0.9:
+    if text.count("\ufffd") <= 0.005 * len(text) and common_share(text[:20_000]) > 0.9:
         return text, "utf-8"  # a few broken bytes; filters see the replacement marks
     scores = {}
     for encoding in dict.fromkeys((declared or "gb18030", "gb18030", "big5")):
         try:
-            scores[encoding] = common_share(data.decode(encoding))
+            scores[encoding] = common_share(data.decode(encoding)[:20_000])
         except (UnicodeDecodeError, LookupError):
             continue
     best = max(scores, key=scores.get, default=None)
     if best is None or scores[best] < _MIN_COMMON:
         raise ValueError(
-            f"{name}: not readable as UTF-8 (byte {position}), GB18030 or BIG5; convert it, "
-            "for example with iconv -f SHIFT_JIS -t UTF-8, or remove it"
+            f"{name}: not readable as UTF-8 (byte {position}), GB18030 or BIG5; "
+            "convert it, for example with iconv -f SHIFT_JIS -t UTF-8, or remove it"
         )
     return data.decode(best), best
 
 
-_SUSPICIOUS = re.compile(r"[\u0080-\u00ff‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]")
-_DAMAGES = (("gbk", "utf-8"), ("cp1252", "utf-8"), ("latin-1", "utf-8"), ("latin-1", "gbk"))
+_DAMAGES = (
+    ("gbk", "utf-8"),
+    ("cp1252", "utf-8"),
+    ("latin-1", "utf-8"),
+    ("latin-1", "gbk"),
+)
 
 
 def repair_mojibake(text: str) -> tuple[str, str]:
@@ -81,9 +90,7 @@ def repair_mojibake(text: str) -> tuple[str, str]:
     exact way back counts: every character must encode, and the bytes must decode.
     """
     sample = text[:2_000]
-    latin = len(_SUSPICIOUS.findall(sample)) > 0.2 * len(sample)
-    rare = not latin and common_share(sample) < 0.8
-    if not sample or not (latin or rare):
+    if sample.isascii() or common_share(sample) >= 0.8:
         return text, ""
     for read_as, written_in in _DAMAGES:
         try:

@@ -6,8 +6,8 @@ frozen valid split, every other text by a hash of its id. Notebook 05 calls this
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -17,6 +17,7 @@ from finllm_utils.corpora.chinese import reviews
 from finllm_utils.corpora.insurance import InsuranceQuestion, insurance_answers
 from finllm_utils.corpora.sources import training_laws
 from finllm_utils.corpora.splits import heldout_documents, insurance_questions
+from finllm_utils.data.decontaminate import HeldoutIndex
 from finllm_utils.data.tasks_finance import (
     FINANCE_TASKS,
     QA,
@@ -27,8 +28,8 @@ from finllm_utils.data.tasks_general import GENERAL_TASKS, GeneralTexts
 from finllm_utils.data.wordings import Source
 from finllm_utils.records import ChatTurn, Document, Instruction, read_lines
 
-DATA_FILES = ("data_samples/instructions",)
-FOLDER = Path(__file__).resolve().parents[2] / DATA_FILES[0]
+DATA_FILES = ("data_samples/instructions", "data_samples/hub/numeric_questions.jsonl")
+FOLDER, _HUB_EXAM = (Path(__file__).resolve().parents[2] / p for p in DATA_FILES)
 HELDOUT_SHARE = 0.1
 TEXT_SHARES = {
     "general_zh": 0.6,
@@ -57,20 +58,21 @@ def is_heldout(source_id: str) -> bool:
 
 
 def general_texts(documents: Iterable[Document], *, heldout: bool) -> GeneralTexts:
-    """News and reviews of the cleaned corpus, and articles of laws outside finance.
+    """Prose and reviews of the cleaned corpus, and articles of laws outside finance.
 
-    Args: documents are those of 01's general_zh.jsonl; other sources are left out.
+    Args: documents are those of 01's general_zh.jsonl; your own sources count as prose.
     """
     labels = [("负面", "正面")[r.positive] for r in reviews()]
-    news, judged = [], []
+    prose, judged = [], []
     for doc in documents:
         if is_heldout(doc.id) != heldout:
             continue
-        if doc.source == "peoples_daily":
-            news.append(Source(doc.id, doc.text))
-        elif doc.source == "reviews":
+        if doc.source == "reviews":
             label = labels[int(doc.id.split("/")[1])]
             judged.append(Source(doc.id, doc.text, label))
+        elif doc.source != "laws":
+            kind = "新闻" if doc.source == "peoples_daily" else ""
+            prose.append(Source(doc.id, doc.text, kind))
     articles = [
         Source(f"laws/{law.name}/{a.number_zh}", a.text, law.short_name)
         for law in training_laws()
@@ -78,11 +80,11 @@ def general_texts(documents: Iterable[Document], *, heldout: bool) -> GeneralTex
         for a in law.articles
     ]
     kept = tuple(a for a in articles if is_heldout(a.id) == heldout)
-    return GeneralTexts(tuple(news), tuple(judged), kept)
+    return GeneralTexts(tuple(prose), tuple(judged), kept)
 
 
 def finance_texts(cfg: SFTConfig, *, heldout: bool) -> FinanceTexts:
-    """Insurance questions (valid split when held out), articles of training laws, terms."""
+    """Insurance questions (valid split if held out), training laws' articles, terms."""
     split = "valid" if heldout else "train"
     articles = [
         Source(f"laws/{law.name}/{a.number_zh}", a.text, law.short_name + a.number_zh)
@@ -134,55 +136,47 @@ def conversation_text(instruction: Instruction) -> str:
     return "\n".join(turn.content for turn in instruction.messages)
 
 
-@dataclass(slots=True)
 class Gate:
     """Lets an instruction pass once, unless it is empty or overlaps held-out text.
 
-    ``window`` characters in common with a held-out document, or a held-out question as
-    a whole, are an overlap.
+    ``refused`` counts what it held back, by reason.
     """
 
-    window: int
-    documents: Iterable[str] = ()
-    questions: Iterable[str] = ()
-    refused: dict[str, int] = field(default_factory=dict)
-    _seen: set[str] = field(default_factory=set)
-    _windows: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        for text in self.documents:
-            self._windows.update(_windows(text, self.window))
-        self.questions = tuple(q for q in self.questions if len(q) >= 6)
+    def __init__(
+        self, heldout: HeldoutIndex | None = None, questions: Iterable[str] = ()
+    ) -> None:
+        self.heldout = heldout
+        self.questions = tuple(q for q in questions if len(q) >= 6)
+        self.seen: set[str] = set()
+        self.refused: dict[str, int] = {}
 
     def overlaps(self, text: str) -> bool:
         """Whether ``text`` shares a window or a whole question with held-out text."""
-        if any(w in self._windows for w in _windows(text, self.window)):
+        if self.heldout is not None and self.heldout.overlaps([text]):
             return True
         return any(question in text for question in self.questions)
 
     def passes(self, instruction: Instruction) -> bool:
-        """Whether to keep it; what it refuses is counted by reason in ``refused``."""
-        text = conversation_text(instruction)
+        """Whether to keep it."""
         question = instruction.messages[0].content
         if not all(turn.content.strip() for turn in instruction.messages):
             reason = "empty turn"
-        elif question in self._seen:
+        elif question in self.seen:
             reason = "repeated question"
-        elif self.overlaps(text):
+        elif self.overlaps(conversation_text(instruction)):
             reason = "held-out text"
         else:
-            self._seen.add(question)
+            self.seen.add(question)
             return True
         self.refused[reason] = self.refused.get(reason, 0) + 1
         return False
 
 
-def _windows(text: str, size: int) -> Iterator[str]:
-    return (text[i : i + size] for i in range(len(text) - size + 1))
+def heldout_gate(ngram: int) -> Gate:
+    """The gate against every held-out document and question, and the hub's exam.
 
-
-def heldout_gate(window: int) -> Gate:
-    """The gate against every held-out document and question of the frozen split."""
+    Args: ngram is the window in characters, ``cfg.data.decontamination_ngram``.
+    """
     documents = [
         d.text for name in ("general_zh", "finance_zh") for d in heldout_documents(name)
     ]
@@ -192,7 +186,8 @@ def heldout_gate(window: int) -> Gate:
         for q in insurance_questions(split)
         for text in (q.zh, q.en)
     ]
-    return Gate(window, documents, questions)
+    questions += [row["question"] for row in read_lines(_HUB_EXAM)]
+    return Gate(HeldoutIndex.build(documents, ngram), questions)
 
 
 def draw(
@@ -240,7 +235,7 @@ def build_stage1(
 def question_overlap(question: str, answer: str) -> float:
     """Share of the question's character pairs that occur in the answer, in [0, 1].
 
-    A cheap sign that an answer is on topic. Example: 买保险 has the pairs 买保 and 保险.
+    A cheap sign of an answer on topic. Example: 买保险 has the pairs 买保 and 保险.
     """
     pairs = {question[i : i + 2] for i in range(len(question) - 1)}
     return sum(pair in answer for pair in pairs) / max(1, len(pairs))
@@ -284,8 +279,8 @@ def build_heldout(
 
     ``seen`` is the gate that the training stages passed: its questions are refused.
     """
-    gate = Gate(window=seen.window)  # no overlap rule: these *are* held-out texts
-    gate._seen = set(seen._seen)
+    gate = Gate()  # no overlap rule: these *are* held-out questions
+    gate.seen = set(seen.seen)
     plain = replace(finance, plain_questions=True)
     found: list[Instruction] = []
     for name, task in GENERAL_TASKS.items():
@@ -303,7 +298,7 @@ def build_heldout(
 def draw_pretrain_text(
     by_domain: dict[str, Sequence[Document]], num_chars: int, seed: int
 ) -> list[Document]:
-    """About ``num_chars`` characters of training documents in ``TEXT_SHARES``, shuffled."""
+    """About ``num_chars`` characters of documents in ``TEXT_SHARES``, shuffled."""
     found: list[Document] = []
     for domain, share in TEXT_SHARES.items():
         left = num_chars * share

@@ -12,16 +12,25 @@ from finllm_utils.data.encoding import repair_mojibake
 
 _KEPT_WIDE = "！（），：；？～"  # Chinese punctuation that NFKC would turn into ASCII
 _WIDTHS = {c: c - 0xFEE0 for c in range(0xFF01, 0xFF5F) if chr(c) not in _KEPT_WIDE}
-_WIDTHS |= {0x3000: " ", 0xFFE5: "¥", 0xFFE0: "¢", 0xFFE1: "£", 0xFF61: "。", 0xFF64: "、"}
+_WIDTHS |= {
+    0x3000: " ",
+    0xFFE5: "¥",
+    0xFFE0: "¢",
+    0xFFE1: "£",
+    0xFF61: "。",
+    0xFF64: "、",
+}
 _FOLDED = [*range(0xF900, 0xFB00), *range(0x2F00, 0x2FE0), *range(0x2E80, 0x2F00)]
 _FOLDED += list(range(0xFB00, 0xFB07))  # Han twins, radicals, ligatures such as ﬁ
-_TABLE = _WIDTHS | {c: unicodedata.normalize("NFKC", chr(c)) for c in _FOLDED}
-_WIDE = re.compile(f"[{''.join(map(chr, _TABLE))}]")
+_NARROW = {chr(c): chr(n) if isinstance(n, int) else n for c, n in _WIDTHS.items()}
+_NARROW |= {chr(c): unicodedata.normalize("NFKC", chr(c)) for c in _FOLDED}
+_WIDE = re.compile(f"[{''.join(_NARROW)}]")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u180e"
-    "\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb]"
+    "\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
+_ZERO_WIDTH = re.compile("[\u200b-\u200d\u2060\ufeff]")
 _LINE_BREAK = re.compile("\r\n?|[\u2028\u2029\x0b\x0c\x85]")
 _BLANKS = re.compile(r"[ \t\u00a0\u2000-\u200a\u202f\u205f]+")
 _EDGES = re.compile(r" *\n *")
@@ -30,10 +39,12 @@ _MIN_TRADITIONAL = 0.05  # share of Han; single old forms in names and quotes st
 
 
 def fold_width(text: str) -> str:
-    """Full-width ASCII letters, digits and signs in half width; ，。！？：；（） stay."""
-    if text.isascii() or not _WIDE.search(text):
-        return text
-    return text.translate(_TABLE)
+    """Full-width letters, digits and signs in half width; ，。！？：； stay."""
+    return _WIDE.sub(_narrow, text)
+
+
+def _narrow(match: re.Match) -> str:
+    return _NARROW[match.group()]
 
 
 def remove_invisible(text: str) -> str:
@@ -80,7 +91,8 @@ def normalize(text: str, meta: dict) -> tuple[str, dict]:
     Keys added: ``repaired`` (which wrong decoding was undone), ``traditional`` (True).
     Applying it twice changes nothing.
     """
-    text, repaired = repair_mojibake(text)
+    # Zero-width marks hide a wrong decoding; control codes are part of one.
+    text, repaired = repair_mojibake(_ZERO_WIDTH.sub("", text))
     text = unicodedata.normalize("NFC", fold_width(remove_invisible(text)))
     text, converted = to_simplified(tidy_spaces(text))
     done = {"repaired": repaired} if repaired else {}

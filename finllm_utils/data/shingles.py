@@ -16,7 +16,7 @@ _PRIME = np.uint64(0x9E3779B97F4A7C15)  # odd, so multiplication loses nothing
 
 @functools.cache
 def _fold_table() -> np.ndarray:
-    """For every code point of the basic plane: its folded code, 0 when it is dropped."""
+    """For every code point of the basic plane: its folded code, 0 when dropped."""
     table = np.zeros(0x10000, dtype=np.uint32)
     for code in range(0x10000):
         char = chr(code)
@@ -41,7 +41,7 @@ def fold(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def fold_texts(texts: Sequence[str]) -> list[str]:
-    """The folded forms as strings: ``fold_texts(["保本，High!"])`` is ``["保本high"]``."""
+    """Folded strings: ``fold_texts(["保本，High!"])`` is ``["保本high"]``."""
     codes, bounds, _ = fold(texts)
     joined = codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
     ends = bounds.tolist()
@@ -61,16 +61,15 @@ def window_hashes(codes: np.ndarray, num: int) -> np.ndarray:
     """
     if len(codes) < num:
         return np.zeros(0, dtype=np.uint64)
-    with np.errstate(over="ignore"):
-        block, size = codes.astype(np.uint64), 1
-        total, done = None, 0
-        while True:
-            if num & size:
-                total = block if total is None else _join(total, block, done, size)
-                done += size
-            if done == num:
-                return mix(total)
-            block, size = _join(block, block, size, size), 2 * size
+    block, size = codes.astype(np.uint64), 1
+    total, done = None, 0
+    while True:
+        if num & size:
+            total = block if total is None else _join(total, block, done, size)
+            done += size
+        if done == num:
+            return mix(total)
+        block, size = _join(block, block, size, size), 2 * size
 
 
 def _join(left: np.ndarray, right: np.ndarray, skip: int, size: int) -> np.ndarray:
@@ -82,15 +81,16 @@ def _join(left: np.ndarray, right: np.ndarray, skip: int, size: int) -> np.ndarr
 
 def mix(values: np.ndarray) -> np.ndarray:
     """The splitmix64 finaliser: spreads nearby values over all 64 bits."""
-    with np.errstate(over="ignore"):
-        values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
 def shingle_set(text: str, ngram: int) -> np.ndarray:
-    """The sorted set of hashed shingles of one text: ``ngram`` Han characters each, or
-    ``LATIN_FACTOR`` times as many letters; a shorter text is one shingle.
+    """The sorted set of hashed shingles of one text.
+
+    A shingle is ``ngram`` Han characters, or ``LATIN_FACTOR`` times as many letters; a
+    shorter text is one shingle.
     """
     codes, bounds, _ = fold([text])
     num = ngram * (LATIN_FACTOR if is_latin(codes, bounds)[0] else 1)

@@ -56,8 +56,10 @@ class QA:
 
 @dataclass(frozen=True, slots=True)
 class FinanceTexts:
-    """Training text of finance. An article's label is its law's short name and number,
-    such as 保险法第二条; a term's text is its definition.
+    """Text of finance tasks.
+
+    An article's label is its law's short name and number, such as 保险法第二条; the
+    text of a term is its definition.
     """
 
     questions: tuple[QA, ...]
@@ -111,21 +113,17 @@ def insurance_kind(texts: FinanceTexts, rng: random.Random) -> Task:
 
 def translate(texts: FinanceTexts, rng: random.Random) -> Task:
     """A question in Chinese -> in English, and the other way round."""
-    to_english = (
-        "翻译成英文：{text}",
-        "请把这句话译成英文。\n{text}",
-        "用英文怎么说：{text}",
-    )
-    to_chinese = (
-        "翻译成中文：{text}",
-        "请把这句话译成中文。\n{text}",
-        "用中文怎么说：{text}",
+    wordings = (
+        "翻译成{to}：{text}",
+        "请把这句话译成{to}。\n{text}",
+        "用{to}怎么说：{text}",
     )
     for qa in rng.sample(texts.questions, len(texts.questions)):
         if rng.random() < 0.5:
-            question, answer = fill(to_english, rng, text=qa.zh), qa.en
+            to, text, answer = "英文", qa.zh, qa.en
         else:
-            question, answer = fill(to_chinese, rng, text=qa.en), qa.zh
+            to, text, answer = "中文", qa.en, qa.zh
+        question = fill(wordings, rng, to=to, text=text)
         yield one_turn("translate", "finance", qa.id, question, answer)
 
 

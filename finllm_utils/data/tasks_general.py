@@ -1,4 +1,4 @@
-"""General instruction tasks, each made from real text or with an answer that is computed.
+"""General instruction tasks: made from real text, or with a computed answer.
 
 A task is a generator: (texts, rng) -> Instructions, at most one a text. Answers come
 from the text itself, from its own label, or from arithmetic; none is invented.
@@ -32,11 +32,13 @@ _CLAUSE = re.compile(r"[，、。！？；：]")
 
 @dataclass(frozen=True, slots=True)
 class GeneralTexts:
-    """Training text that is not finance. A review's label is 正面 or 负面; an article's
-    is its law's short name.
+    """Text of general tasks.
+
+    Prose from a newspaper is labelled 新闻, a review 正面 or 负面, an article with its
+    law's short name.
     """
 
-    news: tuple[Source, ...]
+    prose: tuple[Source, ...]
     reviews: tuple[Source, ...]
     articles: tuple[Source, ...]
 
@@ -54,7 +56,7 @@ def next_sentence(texts: GeneralTexts, rng: random.Random) -> Task:
         "“{text}”后面一句话可能是什么？",
         "下面是一则新闻的开头，请写出紧接着的一句。\n{text}",
     )
-    for source in shuffled(texts.news, rng):
+    for source in shuffled(texts.prose, rng):
         found = sentences(source.text, low=10)
         if len(found) >= 2 and found[0] + found[1] in source.text:
             question = fill(wordings, rng, text=found[0])
@@ -68,7 +70,7 @@ def cloze(texts: GeneralTexts, rng: random.Random) -> Task:
         "下面的句子缺了一处，用____标出，请补上。\n{text}",
         "____处应填什么？{text}",
     )
-    for source in shuffled(texts.news + texts.articles, rng):
+    for source in shuffled(texts.prose + texts.articles, rng):
         for sentence in sentences(source.text, low=15):
             spans = list(_CLOZE.finditer(sentence))
             if not spans:
@@ -87,7 +89,8 @@ def text_kind(texts: GeneralTexts, rng: random.Random) -> Task:
         "下面这段话是法律条文、新闻还是评论？\n{text}",
         "这句话出自法律条文、新闻还是评论：{text}",
     )
-    kinds = {"新闻": texts.news, "评论": texts.reviews, "法律条文": texts.articles}
+    news = tuple(s for s in texts.prose if s.label == "新闻")
+    kinds = {"新闻": news, "评论": texts.reviews, "法律条文": texts.articles}
     pools = {kind: shuffled(pool, rng) for kind, pool in kinds.items()}
     while all(pools.values()):
         for kind, pool in pools.items():
@@ -124,7 +127,7 @@ def extract_titles(texts: GeneralTexts, rng: random.Random) -> Task:
         "请列出下面这句话里被书名号或引号括起来的词。\n{text}",
         "提取书名号、引号内的文字：{text}",
     )
-    for source in shuffled(texts.news, rng):
+    for source in shuffled(texts.prose, rng):
         for sentence in sentences(source.text, low=15):
             if found := _QUOTED.findall(sentence):
                 question = fill(wordings, rng, text=sentence)
@@ -140,7 +143,7 @@ def extract_numbers(texts: GeneralTexts, rng: random.Random) -> Task:
         "提取下面句子里的所有数字，用 JSON 数组回答。\n{text}",
         "用 JSON 列表给出这句话里出现的数字：{text}",
     )
-    for source in shuffled(texts.news, rng):
+    for source in shuffled(texts.prose, rng):
         for sentence in sentences(source.text, low=15):
             found = _NUMBER.findall(sentence)
             if 1 <= len(found) <= 4:
@@ -159,7 +162,7 @@ def order_clauses(texts: GeneralTexts, rng: random.Random) -> Task:
         "句子排序，请写出正确的编号顺序：\n{text}",
         "这三句话的顺序乱了，正确顺序是什么？\n{text}",
     )
-    for source in shuffled(texts.news, rng):
+    for source in shuffled(texts.prose, rng):
         found = sentences(source.text, low=8, high=32)[:3]
         if len(set(found)) < 3:
             continue
@@ -177,7 +180,7 @@ def punctuate(texts: GeneralTexts, rng: random.Random) -> Task:
         "请断句并加标点。\n{text}",
         "补上标点符号：{text}",
     )
-    for source in shuffled(texts.news + texts.articles, rng):
+    for source in shuffled(texts.prose + texts.articles, rng):
         for sentence in sentences(source.text, low=14, high=45):
             if len(_CLAUSE.findall(sentence)) >= 2:
                 bare = _CLAUSE.sub("", sentence)
@@ -193,8 +196,8 @@ def mentions(texts: GeneralTexts, rng: random.Random) -> Task:
         "下面的句子里有没有“{term}”？\n{text}",
         "句子：{text}\n问题：句中是否出现“{term}”？",
     )
-    terms = [t for s in texts.news for t in _QUOTED.findall(s.text)]
-    for source in shuffled(texts.news, rng):
+    terms = [t for s in texts.prose for t in _QUOTED.findall(s.text)]
+    for source in shuffled(texts.prose, rng):
         for sentence in sentences(source.text, low=15, high=50):
             if found := _QUOTED.findall(sentence):
                 present = rng.random() < 0.5
@@ -269,7 +272,7 @@ def list_format(texts: GeneralTexts, rng: random.Random) -> Task:
         "请将“{text}”{form}。",
         "{text}\n要求：{form}。",
     )
-    for source in shuffled(texts.news, rng):
+    for source in shuffled(texts.prose, rng):
         words = list(dict.fromkeys(_QUOTED.findall(source.text)))[:4]
         if len(words) >= 3:
             form = rng.choice(sorted(forms))

@@ -33,7 +33,7 @@ def sentences(text: str, low: int = 8, high: int = 60) -> list[str]:
 def first_sentences(text: str, high: int) -> str:
     """The first whole sentences of ``text`` that fit into ``high`` characters.
 
-    Empty when even the first sentence is longer: a cut sentence teaches to stop anywhere.
+    Empty when even the first is longer: a cut sentence teaches to stop anywhere.
     Example: ``first_sentences("好。行！不。", 4) == "好。行！"``.
     """
     kept = ""

@@ -21,7 +21,7 @@ def exact() -> localcontext:
 
 
 def round_half_up(value: Decimal, places: int = CENT) -> Decimal:
-    """``value`` with ``places`` decimals; 0.125 becomes 0.13 and -0.125 becomes -0.13."""
+    """``value`` with ``places`` decimals; 0.125 becomes 0.13, -0.125 becomes -0.13."""
     with exact():
         return value.quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_UP)
 

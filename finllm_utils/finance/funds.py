@@ -18,7 +18,7 @@ class Subscription:
 def fund_subscription(
     paid: Decimal, fee_rate: Decimal, nav: Decimal | None = None
 ) -> Subscription:
-    """Net = paid / (1 + fee_rate) to 0.01; fee = paid - net; shares = net / nav to 0.01.
+    """Net = paid / (1 + fee_rate) to 0.01; fee = paid - net; shares = net/nav to 0.01.
 
     Args: nav (net asset value a share) may be left out when no shares are asked for.
     Source: CSRC fund sales rules, outer-deduction method (外扣法), in use since 2007.

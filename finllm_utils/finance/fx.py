@@ -63,7 +63,7 @@ def fixing(rates: Rates, base: str, quote: str, day: date | None = None) -> Fixi
 
 
 def convert(value: Decimal, cross: Fixing, quote: str) -> Decimal:
-    """``value`` in the quote currency from the unrounded rate; whole units for yen and won."""
+    """``value`` in the quote currency at the unrounded rate; yen and won are whole."""
     with exact():
         product = amount("amount", value) * cross.rate
     return round_half_up(product, 0 if quote in WHOLE_UNITS else 2)

@@ -1,4 +1,4 @@
-"""Interest on one sum: simple, compound, present value, and the value of a savings plan."""
+"""Simple and compound interest, present value, and what a savings plan grows to."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -45,7 +45,7 @@ def simple_interest(
 ) -> Growth:
     """Interest without interest on interest (单利): P * rate * years.
 
-    Source: People's Bank of China, rules on interest calculation (yearly rate / 360 a day).
+    Source: People's Bank of China, rules on interest (a day is yearly rate / 360).
     """
     principal, annual_rate = (
         amount("principal", principal),

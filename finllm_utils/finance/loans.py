@@ -1,4 +1,4 @@
-"""The two ways a Chinese bank lets a loan be repaid: equal payments and equal principal."""
+"""The two usual ways to repay a Chinese loan: equal payments, equal principal."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -17,7 +17,7 @@ class EqualPayment:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EqualPrincipal:
-    """等额本金, in yuan to 0.01; ``kth_payment`` is None when no month was asked for."""
+    """等额本金, in yuan to 0.01; ``kth_payment`` is None when no month is asked."""
 
     monthly_principal: Decimal
     first_payment: Decimal

@@ -59,7 +59,7 @@ class Question:
         return _STOP.split(words)[0]
 
     def cue(self, role: Role, quantity: Quantity) -> float:
-        """How strongly the words around ``quantity`` announce ``role``; 0 without a cue."""
+        """How strongly the words around ``quantity`` announce ``role``, or 0."""
         best = 0.0
         left = self.left(quantity)
         for match in re.finditer(role.before, left) if role.before else ():
@@ -88,6 +88,8 @@ class Question:
         return {role.name: q for role, (_, q) in pairs if q is not None}
 
     def _fit(self, role: Role, quantity: Quantity) -> float:
+        if quantity.kind == "number" and quantity.unit:
+            return 0.0  # 一次, 三笔, 500 股 are no amounts
         score = self.cue(role, quantity)
         if score <= 0 and not role.needs_cue:
             return UNCUED
@@ -95,7 +97,8 @@ class Question:
 
     def asked(self, options: dict[str, str], default: str) -> str:
         """The option whose words stand closest to 多少, 几, 求 or the question mark."""
-        marks = [m.span() for m in _ASKED.finditer(self.text)]
+        end_of_text = (len(self.text), len(self.text))
+        marks = [m.span() for m in _ASKED.finditer(self.text)] or [end_of_text]
         best, chosen = 1e9, default
         for name, pattern in options.items():
             for match in re.finditer(pattern, self.text):
@@ -109,6 +112,9 @@ class Question:
                         gap = ""  # the mark is part of the words
                     distance = len(gap) + 8 * len(_STOP.findall(gap))
                     distance += 30 * any(c.isdigit() or c == "%" for c in gap)
+                    if end <= match.start() and not gap:
+                        distance -= 0.5  # 付多少利息 asks for the interest
+                    distance -= 0.01 * len(match[0])  # of two, the more specific
                     if distance < best:
                         best, chosen = distance, name
         return chosen

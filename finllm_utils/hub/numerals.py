@@ -6,14 +6,30 @@
 import re
 from decimal import Decimal
 
-_WIDTH = {ord("　"): " ", ord("％"): "%", ord("．"): ".", ord("－"): "-", ord("＋"): "+"}
-_WIDTH |= {ord("（"): "(", ord("）"): ")", ord("＊"): "*", ord("／"): "/", ord("＄"): "$"}
+_WIDTH = {
+    ord("　"): " ",
+    ord("％"): "%",
+    ord("．"): ".",
+    ord("－"): "-",
+    ord("＋"): "+",
+}
+_WIDTH |= {
+    ord("（"): "(",
+    ord("）"): ")",
+    ord("＊"): "*",
+    ord("／"): "/",
+    ord("＄"): "$",
+}
 _WIDTH |= {code: chr(code - 0xFEE0) for code in range(0xFF10, 0xFF1A)}
 _WIDTH |= {code: chr(code - 0xFEE0) for code in range(0xFF21, 0xFF3B)}
 _WIDTH |= {code: chr(code - 0xFEE0) for code in range(0xFF41, 0xFF5B)}
-_FORMAL = str.maketrans("〇壹贰叁肆伍陆柒捌玖拾佰仟萬億", "零一二三四五六七八九十百千万亿")
+_FORMAL = str.maketrans(
+    "〇壹贰叁肆伍陆柒捌玖拾佰仟萬億", "零一二三四五六七八九十百千万亿"
+)
 
-DIGITS = {digit: value for value, digit in enumerate("零一二三四五六七八九")} | {"两": 2}
+DIGITS = {digit: value for value, digit in enumerate("零一二三四五六七八九")} | {
+    "两": 2
+}
 SMALL = {"十": 10, "百": 100, "千": 1000}
 BIG = {"万": 10**4, "亿": 10**8}
 ARABIC = r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?"
@@ -21,10 +37,20 @@ _CHINESE_DECIMAL = "[零一二两三四五六七八九十百千]+点[零一二�
 NUMBER = rf"(?:(?:{_CHINESE_DECIMAL}|{ARABIC}|[零一二两三四五六七八九十百千万亿])+)"
 _TOKEN = re.compile(rf"{_CHINESE_DECIMAL}|{ARABIC}|.")
 
+_NUMERALS = r"\d零一二两三四五六七八九十百千万"
+_GLUED = re.compile(  # 40万10年 is an amount and a term, not one number
+    r"[万亿](?=年|\d+(?:\.\d+)?(?:年|个月|期|天|%|‰)|"
+    r"[一二两三四五六七八九]?十?[一二两三四五六七八九]?"
+    r"(?:年|个月|期|天))"
+)
+
 
 def normalise(text: str) -> str:
     """``text`` with half-width digits and signs and plain Chinese numerals."""
     text = text.translate(_WIDTH).translate(_FORMAL)
+    text = re.sub(r"(?<=\d)\s?[wW](?![A-Za-z])", "万", text)
+    text = re.sub(rf"(?<=[{_NUMERALS}])个(?=亿|百万|千万)", "", text)  # 两个亿
+    text = _GLUED.sub("\\g<0>\u200b", text)
     return re.sub(r"(?<=\d)，(?=\d{3}(?!\d)(?:[万亿元块]|\.\d))", ",", text)
 
 

@@ -55,8 +55,8 @@ def save_model(
     num_rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > num_rows:
         raise ValueError(
-            f"the tokenizer has {len(tokenizer):,} tokens but the model's embedding only "
-            f"{num_rows:,} rows: expand the model before saving them together"
+            f"the tokenizer has {len(tokenizer):,} tokens but the model's embedding "
+            f"only {num_rows:,} rows: expand the model before saving them together"
         )
     for name, tensor in model.named_parameters():
         if not torch.isfinite(tensor).all():
@@ -77,6 +77,6 @@ def save_model(
 def _require_file(path: Path | str, name: str, what: str) -> None:
     if not (Path(path) / name).is_file():
         raise ValueError(
-            f"{path}: not {what} (no {name} in it); give the folder of a model saved in "
-            "Hugging Face format, or rerun the stage that writes it"
+            f"{path}: not {what} (no {name} in it); give the folder of a model saved "
+            "in Hugging Face format, or rerun the stage that writes it"
         )

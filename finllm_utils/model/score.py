@@ -62,9 +62,7 @@ def answer_nats(
     """
     if any(len(prompt) == 0 for prompt in prompts_ids):
         raise ValueError("an empty prompt: begin each prompt with the BOS id")
-    joined = [
-        list(p) + list(a) for p, a in zip(prompts_ids, answers_ids, strict=True)
-    ]
+    joined = [list(p) + list(a) for p, a in zip(prompts_ids, answers_ids, strict=True)]
     nats = sequence_nats(
         model,
         joined,
@@ -101,8 +99,9 @@ def _check(
 
 
 def _batches(lengths: list[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Yields lists of indices of similar length, longest first (memory fails early)."""
-    order = sorted((i for i, n in enumerate(lengths) if n > 1), key=lambda i: -lengths[i])
+    """Yields indices of similar length, longest first: memory fails early."""
+    order = [i for i, length in enumerate(lengths) if length > 1]
+    order.sort(key=lambda i: -lengths[i])
     begin = 0
     while begin < len(order):
         size = max(1, batch_tokens // lengths[order[begin]])
@@ -143,14 +142,14 @@ def _score_batch(
     )
     if not torch.isfinite(nats_N).all():
         raise ValueError(
-            "the model returns NaN or infinite log-probabilities: its weights diverged; "
-            "lower the learning_rate of the stage that trained it"
+            "the model returns NaN or infinite log-probabilities: its weights "
+            "diverged; lower the learning_rate of the stage that trained it"
         )
     return np.split(nats_N.double().cpu().numpy(), np.cumsum(counts)[:-1])
 
 
 def _vocabulary_tiles(model: LlamaForCausalLM) -> list[torch.Tensor]:
-    """The output matrix as (D, V_tile) pieces, cache-sized on a CPU, whole elsewhere."""
+    """The output matrix as (D, V_tile) pieces: cache-sized on a CPU, else whole."""
     head = model.get_output_embeddings()
     if getattr(head, "bias", None) is not None:
         raise ValueError("the output layer has a bias, which LLaMA-class models lack")
@@ -162,7 +161,7 @@ def _vocabulary_tiles(model: LlamaForCausalLM) -> list[torch.Tensor]:
 def _target_nats(
     hidden_ND: torch.Tensor, target_rows_ND: torch.Tensor, tiles: list[torch.Tensor]
 ) -> torch.Tensor:
-    """-log softmax(hidden @ W.T)[target] a row, summed over the vocabulary in float32."""
+    """-log softmax(hidden @ W.T)[target] a row; the vocabulary sum is in float32."""
     chosen_N = (hidden_ND.float() * target_rows_ND.float()).sum(1)
     chosen_N = chosen_N.to(hidden_ND.dtype).float()  # rounded as the other logits are
     total_N = torch.zeros_like(chosen_N)

@@ -1,17 +1,58 @@
 """Log-probabilities of responses, recomputed by the forward pass that trains.
 
 Only the hidden states of real response tokens pass the output layer, a chunk of rows at
-a time: a float32 tensor of responses x tokens x vocabulary never exists. Under gradients
-a chunk's logits are computed again in the backward pass instead of being stored.
+a time: a float32 tensor of responses x tokens x vocabulary never exists. The backward
+pass computes a chunk's logits again instead of storing them.
 """
 
 import torch
-from torch.utils.checkpoint import checkpoint
 from transformers import LlamaForCausalLM
 
 from finllm_utils.rlhf.rollout import Rollout, position_ids
 
-CHUNK_ROWS = 512  # 512 x 38,900 logits in float32 are 80 MB
+CHUNK_ROWS = 128  # 128 x 38,900 logits in float32 are 20 MB
+
+
+class TokenLogprobs(torch.autograd.Function):
+    """log softmax(hidden @ weight.T / temperature)[target] of each row, in chunks.
+
+    Gradient of one row: (onehot - softmax) / temperature, times the incoming gradient.
+    """
+
+    @staticmethod
+    def forward(ctx, hidden_ND, weight_VD, targets_N, temperature):
+        """Float32 log-probabilities, (N,)."""
+        weight = weight_VD.to(hidden_ND.dtype)
+        logprobs_N = torch.empty(len(hidden_ND), device=hidden_ND.device)
+        log_sums_N = torch.empty_like(logprobs_N)
+        for rows in torch.arange(len(hidden_ND)).split(CHUNK_ROWS):
+            part = slice(int(rows[0]), int(rows[-1]) + 1)
+            logits = (hidden_ND[part] @ weight.T).float().div_(temperature)
+            log_sums_N[part] = torch.logsumexp(logits, dim=-1)
+            chosen = logits.gather(1, targets_N[part, None])[:, 0]
+            logprobs_N[part] = chosen - log_sums_N[part]
+        ctx.save_for_backward(hidden_ND, weight_VD, targets_N, log_sums_N)
+        ctx.temperature = temperature
+        return logprobs_N
+
+    @staticmethod
+    def backward(ctx, grad_N):
+        """Gradients of hidden states and weight."""
+        hidden_ND, weight_VD, targets_N, log_sums_N = ctx.saved_tensors
+        weight = weight_VD.to(hidden_ND.dtype)
+        grad_hidden_ND = torch.empty_like(hidden_ND)
+        grad_weight_VD = torch.zeros_like(weight_VD) if ctx.needs_input_grad[1] else None
+        scaled_N = grad_N / ctx.temperature
+        for rows in torch.arange(len(hidden_ND)).split(CHUNK_ROWS):
+            part = slice(int(rows[0]), int(rows[-1]) + 1)
+            logits = (hidden_ND[part] @ weight.T).float().div_(ctx.temperature)
+            grad = logits.sub_(log_sums_N[part, None]).exp_().mul_(-scaled_N[part, None])
+            grad.scatter_add_(1, targets_N[part, None], scaled_N[part, None])
+            grad = grad.to(hidden_ND.dtype)
+            grad_hidden_ND[part] = grad @ weight
+            if grad_weight_VD is not None:
+                grad_weight_VD += (grad.T @ hidden_ND[part]).to(weight_VD.dtype)
+        return grad_hidden_ND, grad_weight_VD, None, None
 
 
 def response_logprobs(
@@ -27,12 +68,10 @@ def response_logprobs(
     matrices in autocast, the softmax stays float32.
     """
     hidden_ND, targets_N = _hidden_and_targets(policy, rollout, dtype)
-    with _autocast(policy.device.type, dtype):
-        parts = [
-            _run(_chunk_logprobs, hidden, policy.lm_head, targets, temperature)
-            for hidden, targets in _chunks(hidden_ND, targets_N)
-        ]
-    return scatter_tokens(torch.cat(parts), rollout.response_mask_BT)
+    logprobs_N = TokenLogprobs.apply(
+        hidden_ND, policy.lm_head.weight, targets_N, temperature
+    )
+    return scatter_tokens(logprobs_N, rollout.response_mask_BT)
 
 
 @torch.no_grad()
@@ -45,13 +84,15 @@ def logprobs_and_entropy(
 ) -> tuple[torch.Tensor, float]:
     """As ``response_logprobs`` without gradients, and the mean entropy in nats a token."""
     hidden_ND, targets_N = _hidden_and_targets(policy, rollout, dtype)
-    parts, entropy = [], 0.0
-    with _autocast(policy.device.type, dtype):
-        for hidden, targets in _chunks(hidden_ND, targets_N):
-            logits = policy.lm_head(hidden).float() / temperature
-            logs = torch.log_softmax(logits, dim=-1)
-            parts.append(logs.gather(1, targets[:, None])[:, 0])
-            entropy -= float((logs.exp() * logs).sum())
+    weight, parts, entropy = policy.lm_head.weight.to(dtype), [], 0.0
+    for hidden, targets in zip(
+        hidden_ND.split(CHUNK_ROWS), targets_N.split(CHUNK_ROWS), strict=True
+    ):
+        logits = (hidden @ weight.T).float().div_(temperature)
+        log_sums = torch.logsumexp(logits, dim=-1)
+        parts.append(logits.gather(1, targets[:, None])[:, 0] - log_sums)
+        logs = logits.sub_(log_sums[:, None])
+        entropy -= float((logs.exp() * logs).sum())
     logprobs_BT = scatter_tokens(torch.cat(parts), rollout.response_mask_BT)
     return logprobs_BT, entropy / max(1, len(targets_N))
 
@@ -81,24 +122,7 @@ def _hidden_and_targets(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     mask_BT = rollout.response_mask_BT.bool()
     hidden_BTD = response_hidden(policy.model, rollout, dtype)
-    return hidden_BTD[mask_BT], rollout.responses_BT[mask_BT]
-
-
-def _chunk_logprobs(
-    hidden: torch.Tensor, head: torch.nn.Linear, targets: torch.Tensor, temperature: float
-) -> torch.Tensor:
-    logits = head(hidden).float() / temperature
-    return logits.gather(1, targets[:, None])[:, 0] - torch.logsumexp(logits, dim=-1)
-
-
-def _run(function, *args) -> torch.Tensor:
-    if torch.is_grad_enabled():
-        return checkpoint(function, *args, use_reentrant=False)
-    return function(*args)
-
-
-def _chunks(hidden_ND: torch.Tensor, targets_N: torch.Tensor):
-    return zip(hidden_ND.split(CHUNK_ROWS), targets_N.split(CHUNK_ROWS), strict=True)
+    return hidden_BTD[mask_BT].to(dtype), rollout.responses_BT[mask_BT]
 
 
 def _autocast(device_type: str, dtype: torch.dtype) -> torch.autocast:

@@ -1,1 +1,1 @@
-"""Packed bins, the mixture schedule, the pre-training loop and supervised fine-tuning."""
+"""Packed bins, the mixture schedule, the pre-training loop and supervised tuning."""

@@ -1,0 +1,123 @@
+"""What there is to read: the user's folders, data_samples/raw, or documents in memory.
+
+A source is ``"domain=path"``: a folder or one file. JSONL and Parquet rows become
+documents at once; other files stay paths, so that worker processes extract them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from finllm_utils.records import Document, read_lines
+
+DOMAINS = ("general_zh", "finance_zh", "english", "finance_en")
+ENGLISH_DOMAINS = ("english", "finance_en")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file to extract. ``domain`` is where its text belongs."""
+
+    id: str
+    path: str
+    domain: str
+    source: str
+
+
+Item = Document | SourceFile
+
+
+def parse_source(source: str) -> tuple[str, Path]:
+    """``"finance_zh=reports"`` as domain and path.
+
+    Raises: ValueError naming the setting for an unknown domain or a missing path.
+    """
+    domain, _, name = source.partition("=")
+    if domain not in DOMAINS or not name:
+        raise ValueError(
+            f"data.sources has {source!r}: write domain=path with a domain of "
+            f"{', '.join(DOMAINS)}"
+        )
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise ValueError(f"data.sources: {path} does not exist; give an existing path")
+    return domain, path
+
+
+def iterate_sources(sources: tuple[str, ...], max_line_bytes: int) -> Iterator[Item]:
+    """Every document and file of ``sources``, sorted by name within each.
+
+    Raises: ValueError for an empty folder, a broken line (with its number), a file
+    without a ``text`` field.
+    """
+    for source in sources:
+        domain, root = parse_source(source)
+        files = list_files(root)
+        for path in files:
+            name = path.name if path == root else path.relative_to(root).as_posix()
+            key = f"{root.name}/{name}" if path != root else name
+            if path.suffix in (".jsonl", ".parquet"):
+                yield from _rows(path, key, domain, max_line_bytes)
+            else:
+                yield SourceFile(key, str(path), domain, root.name)
+
+
+def list_files(root: Path) -> list[Path]:
+    """The files under ``root`` (or itself), sorted; hidden ones are left out.
+
+    Raises: ValueError when there is none.
+    """
+    if root.is_file():
+        return [root]
+    files = [
+        p
+        for p in sorted(root.rglob("*"))
+        if p.is_file() and not any(s.startswith(".") for s in p.relative_to(root).parts)
+    ]
+    if not files:
+        raise ValueError(
+            f"{root}: empty folder; put files there or take it out of data.sources"
+        )
+    return files
+
+
+def _rows(path: Path, key: str, domain: str, max_line_bytes: int) -> Iterator[Document]:
+    rows = (
+        _parquet_rows(path)
+        if path.suffix == ".parquet"
+        else read_lines(path, max_line_bytes)
+    )
+    for number, row in enumerate(rows, 1):
+        text = row.get("text")
+        if not isinstance(text, str):
+            raise ValueError(
+                f"{path}, line {number}: no text field; call the column with the "
+                "text 'text'"
+            )
+        yield Document(
+            id=f"{key}/{row.get('id', number)}",
+            text=text,
+            source=path.stem,
+            domain=domain,
+        )
+
+
+def _parquet_rows(path: Path) -> Iterator[dict]:
+    import pyarrow.parquet as parquet
+
+    try:
+        for batch in parquet.ParquetFile(path).iter_batches(1_024):
+            yield from batch.to_pylist()
+    except Exception as error:  # pyarrow raises several unrelated types for bad bytes
+        raise ValueError(
+            f"{path}: not a readable Parquet file ({error}); write it again"
+        ) from error
+
+
+def raw_sample_files(folder: Path, domains: dict[str, str]) -> list[SourceFile]:
+    """The files of data_samples/raw; ``domains`` maps their relative names."""
+    names = {p.relative_to(folder).as_posix(): p for p in list_files(folder)}
+    return [
+        SourceFile(f"raw/{name}", str(path), domains.get(name, "finance_zh"), "raw")
+        for name, path in names.items()
+    ]

@@ -1,0 +1,326 @@
+"""The cleaning functions as datatrove steps: thin, importable by worker processes.
+
+A step takes a batch of datatrove documents, edits them and says which stay. Dropped
+ones go to ``<folder>/rejected/<step>_<rank>.jsonl``, counts to ``<folder>/counts``.
+Nothing here decides anything: the rules are in filters, pii, dedup, decontaminate.
+"""
+
+import json
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from datatrove.data import Document as TroveDocument
+from datatrove.pipeline.base import PipelineStep
+from datatrove.utils.batching import batched
+
+from finllm_utils.config import DataConfig
+from finllm_utils.data.char_stats import CharStats, char_stats
+from finllm_utils.data.decontaminate import HeldoutIndex, remove_overlaps
+from finllm_utils.data.dedup import band_keys, exact_keys, signatures
+from finllm_utils.data.extract import read_file
+from finllm_utils.data.filters import (
+    KEEP,
+    Verdict,
+    check_boilerplate,
+    check_chinese_share,
+    check_garbage,
+    check_harm,
+    check_length,
+    check_repetitions,
+    noise,
+    strip_boilerplate,
+)
+from finllm_utils.data.normalize import normalize
+from finllm_utils.data.pii import mask_pii
+from finllm_utils.data.sources import ENGLISH_DOMAINS
+
+BATCH = 256
+_EXCERPT = 120
+
+
+class CleaningStep(PipelineStep):
+    """Base of all steps: batches, statistics, rejected documents."""
+
+    type = "cleaning"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = str(folder)
+
+    @abstractmethod
+    def process(self, batch: list[TroveDocument]) -> list[Verdict]:
+        """Edits the documents of ``batch`` in place; (keep, reason) for each."""
+
+    def run(
+        self, data: Iterator[TroveDocument], rank: int = 0, world_size: int = 1
+    ) -> Iterator[TroveDocument]:
+        """Called by datatrove: documents in, the kept ones out."""
+        counts: Counter = Counter()
+        path = Path(self.folder, "rejected", f"{self.name}_{rank:05d}.jsonl")
+        with open(path, "w", encoding="utf-8") as rejected:
+            for batch in batched(data, BATCH):
+                with self.track_time("batch"):
+                    verdicts = self.process(batch)
+                kept = []
+                for document, (keep, reason) in zip(batch, verdicts, strict=True):
+                    if keep:
+                        counts[document.metadata["domain"], "docs"] += 1
+                        counts[document.metadata["domain"], "chars"] += len(
+                            document.text
+                        )
+                        kept.append(document)
+                    else:
+                        rejected.write(rejected_line(document, self.name, reason))
+                self.stat_update("forwarded", value=len(kept), unit="batch")
+                self.stat_update("dropped", value=len(batch) - len(kept), unit="batch")
+                yield from kept
+        write_counts(
+            Path(self.folder, "counts", f"{self.name}_{rank:05d}.json"), counts
+        )
+
+
+def rejected_line(document: TroveDocument, step: str, reason: str) -> str:
+    """One JSON line about a dropped document, personal data in it masked."""
+    row = {
+        "id": document.id,
+        "order": document.metadata["order"],
+        "domain": document.metadata["domain"],
+        "source": document.metadata["source"],
+        "step": step,
+        "reason": reason,
+        "chars": len(document.text),
+        "excerpt": mask_pii(document.text[:_EXCERPT])[0],
+    }
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def write_counts(path: Path, counts: Counter) -> None:
+    """Counts by (domain, what) as JSON."""
+    rows = [[*key, value] for key, value in sorted(counts.items())]
+    path.write_text(json.dumps(rows), encoding="utf-8")
+
+
+class ReadShard(PipelineStep):
+    """Reads ``<folder>/shards/<rank>.jsonl``, written by ``pipeline.write_shards``."""
+
+    type, name = "cleaning", "read"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = str(folder)
+
+    def run(
+        self, data: object = None, rank: int = 0, world_size: int = 1
+    ) -> Iterator[TroveDocument]:
+        """Yields the documents of one shard."""
+        path = Path(self.folder, "shards", f"{rank:05d}.jsonl")
+        with open(path, encoding="utf-8") as handle:
+            for line in handle:
+                row = json.loads(line)
+                text, key = row.pop("text"), row.pop("id")
+                yield TroveDocument(text=text, id=key, metadata=row)
+
+
+class Extract(CleaningStep):
+    """Reads the files among the documents; drops one that cannot be read."""
+
+    name = "extract"
+
+    def process(self, batch: list[TroveDocument]) -> list[Verdict]:
+        """See ``extract.read_file``."""
+        return [self._extract(document) for document in batch]
+
+    def _extract(self, document: TroveDocument) -> Verdict:
+        path = document.metadata.pop("path", "")
+        if path:
+            try:
+                document.text, found = read_file(Path(path))
+            except ValueError as error:
+                return False, str(error).replace(path, document.id)
+            document.metadata["meta"] = {**document.metadata["meta"], **found}
+        return KEEP
+
+
+class Normalize(CleaningStep):
+    """One spelling; menus and page feet out of Chinese pages."""
+
+    name = "normalize"
+
+    def process(self, batch: list[TroveDocument]) -> list[Verdict]:
+        """See ``normalize.normalize`` and ``filters.strip_boilerplate``."""
+        for document in batch:
+            meta = document.metadata["meta"]
+            document.text, meta = normalize(document.text, meta)
+            if document.metadata["domain"] not in ENGLISH_DOMAINS:
+                document.text, lines = strip_boilerplate(document.text)
+                meta = {**meta, "boilerplate_lines": lines} if lines else meta
+            document.metadata["meta"] = meta
+        return [KEEP] * len(batch)
+
+
+Check = Callable[[list[str], list[CharStats], DataConfig], list[Verdict]]
+
+
+def _length(
+    texts: list[str], stats: list[CharStats], config: DataConfig
+) -> list[Verdict]:
+    return [check_length(s, config.min_chars) for s in stats]
+
+
+def _language(
+    texts: list[str], stats: list[CharStats], config: DataConfig
+) -> list[Verdict]:
+    return [check_chinese_share(s) for s in stats]
+
+
+def _garbage(
+    texts: list[str], stats: list[CharStats], config: DataConfig
+) -> list[Verdict]:
+    return [check_garbage(t, s) for t, s in zip(texts, stats, strict=True)]
+
+
+def _repetition(
+    texts: list[str], stats: list[CharStats], config: DataConfig
+) -> list[Verdict]:
+    return check_repetitions(texts)
+
+
+def _boilerplate(
+    texts: list[str], stats: list[CharStats], config: DataConfig
+) -> list[Verdict]:
+    return [check_boilerplate(t) for t in texts]
+
+
+def _harm(
+    texts: list[str], stats: list[CharStats], config: DataConfig
+) -> list[Verdict]:
+    return [check_harm(t) for t in texts]
+
+
+CHECKS: dict[str, Check] = {
+    "length": _length,
+    "language": _language,
+    "garbage": _garbage,
+    "repetition": _repetition,
+    "boilerplate": _boilerplate,
+    "harm": _harm,
+}
+ENGLISH_CHECKS = ("length", "garbage")
+
+
+class Filter(CleaningStep):
+    """One named check of ``CHECKS``; English text passes those meant for Chinese."""
+
+    def __init__(self, folder: Path, name: str, config: DataConfig) -> None:
+        self.name = name
+        super().__init__(folder)
+        self.config = config
+
+    def process(self, batch: list[TroveDocument]) -> list[Verdict]:
+        """See ``filters.check_*``."""
+        everywhere = self.name in ENGLISH_CHECKS
+        checked = [
+            d
+            for d in batch
+            if everywhere or d.metadata["domain"] not in ENGLISH_DOMAINS
+        ]
+        for document in checked:
+            if "stats" not in document.metadata:
+                document.metadata["stats"] = char_stats(document.text)
+        verdicts = CHECKS[self.name](
+            [d.text for d in checked],
+            [d.metadata["stats"] for d in checked],
+            self.config,
+        )
+        found = {id(d): v for d, v in zip(checked, verdicts, strict=True)}
+        return [found.get(id(document), KEEP) for document in batch]
+
+
+class MaskPii(CleaningStep):
+    """Typed placeholders for personal data in Chinese text."""
+
+    name = "pii"
+
+    def process(self, batch: list[TroveDocument]) -> list[Verdict]:
+        """See ``pii.mask_pii``."""
+        for document in batch:
+            if document.metadata["domain"] in ENGLISH_DOMAINS:
+                continue
+            document.text, counts = mask_pii(document.text)
+            if counts:
+                document.metadata["meta"] = {**document.metadata["meta"], "pii": counts}
+        return [KEEP] * len(batch)
+
+
+class Decontaminate(CleaningStep):
+    """Cuts lines that stand in held-out text."""
+
+    name = "decontaminate"
+
+    def __init__(self, folder: Path, index_path: Path) -> None:
+        super().__init__(folder)
+        self.index_path = str(index_path)
+        self._index: HeldoutIndex | None = None
+
+    def process(self, batch: list[TroveDocument]) -> list[Verdict]:
+        """See ``decontaminate.remove_overlaps``."""
+        if self._index is None:  # loaded in the worker, not sent to it
+            self._index = HeldoutIndex.load(Path(self.index_path))
+        texts = [document.text for document in batch]
+        verdicts = []
+        for document, result in zip(
+            batch, remove_overlaps(texts, self._index), strict=True
+        ):
+            keep, reason, document.text = result
+            if keep and reason:
+                document.metadata["meta"] = {**document.metadata["meta"], "cut": reason}
+            verdicts.append((keep, reason))
+        return verdicts
+
+
+class WriteSigned(PipelineStep):
+    """Writes the survivors by domain, with the keys that dedup compares."""
+
+    type, name = "cleaning", "sign"
+
+    def __init__(self, folder: Path, config: DataConfig) -> None:
+        super().__init__()
+        self.folder, self.config = str(folder), config
+
+    def run(
+        self, data: Iterator[TroveDocument], rank: int = 0, world_size: int = 1
+    ) -> Iterator[TroveDocument]:
+        """Ends the chain: ``<folder>/signed/<domain>_<rank>.jsonl`` and ``.npy``."""
+        rows: dict[str, list[str]] = {}
+        keys: dict[str, list[np.ndarray]] = {}
+        for batch in batched(data, BATCH):
+            texts = [document.text for document in batch]
+            with self.track_time("batch"):
+                bands, exact = self._bands(texts), exact_keys(texts)
+            for document, band, key in zip(batch, bands, exact, strict=True):
+                domain = document.metadata["domain"]
+                rows.setdefault(domain, []).append(signed_line(document, key))
+                keys.setdefault(domain, []).append(band)
+        for domain, lines in rows.items():
+            stem = Path(self.folder, "signed", f"{domain}_{rank:05d}")
+            stem.with_suffix(".jsonl").write_text("".join(lines), encoding="utf-8")
+            np.save(stem.with_suffix(".npy"), np.stack(keys[domain]))
+        yield from ()
+
+    def _bands(self, texts: list[str]) -> np.ndarray:
+        bands, rows = self.config.minhash_bands, self.config.minhash_rows
+        signed = signatures(
+            texts, num_hashes=bands * rows, ngram=self.config.minhash_ngram
+        )
+        return band_keys(signed, bands=bands, rows=rows)
+
+
+def signed_line(document: TroveDocument, exact: str) -> str:
+    """A surviving document as one JSON line, with its exact key and its noise."""
+    row = {k: v for k, v in document.metadata.items() if k != "stats"}
+    row |= {"id": document.id, "text": document.text}
+    row |= {"exact": exact, "noise": noise(document.text)}
+    return json.dumps(row, ensure_ascii=False) + "\n"

@@ -1,0 +1,105 @@
+"""How sure a figure is: bootstrap over documents or items, and Wilson's interval.
+
+Pure functions on arrays. A comparison of two models on the same items is always paired:
+the same resample serves both, so what makes an item hard for both cancels out.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A difference (after minus before) with its interval and one word for it."""
+
+    value: float
+    interval: Interval
+    word: str
+    """better, worse or no clear change."""
+
+
+def bootstrap_ratio(
+    numerators: Sequence[float],
+    denominators: Sequence[float] | None = None,
+    *,
+    num_bootstrap: int,
+    seed: int,
+    level: float = 0.95,
+) -> Interval:
+    """Percentile interval of sum(numerators) / sum(denominators) over resampled items.
+
+    Args: denominators default to ones, which makes the ratio a mean.
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13.
+    """
+    top = np.asarray(numerators, dtype=np.float64)
+    bottom = np.ones_like(top) if denominators is None else np.asarray(denominators)
+    counts = _resamples(len(top), num_bootstrap, seed)
+    return _percentiles((counts @ top) / (counts @ bottom), level)
+
+
+def paired_change(
+    before: Sequence[float],
+    after: Sequence[float],
+    weights: Sequence[float] | None = None,
+    *,
+    lower_is_better: bool,
+    num_bootstrap: int,
+    seed: int,
+    level: float = 0.95,
+) -> Change:
+    """Change of sum(x) / sum(weights) from ``before`` to ``after`` on the same items.
+
+    The word is "better" or "worse" only when the interval excludes zero.
+    Raises: ValueError when the two do not pair.
+    """
+    first, second = np.asarray(before, float), np.asarray(after, float)
+    if first.shape != second.shape:
+        raise ValueError(
+            f"{len(first)} and {len(second)} items do not pair: score the same items"
+        )
+    bottom = np.ones_like(first) if weights is None else np.asarray(weights, float)
+    counts = _resamples(len(first), num_bootstrap, seed)
+    gap = second - first
+    low, high = _percentiles((counts @ gap) / (counts @ bottom), level)
+    word = "no clear change"
+    if high < 0 or low > 0:
+        word = "better" if (high < 0) == lower_is_better else "worse"
+    return Change(float(gap.sum() / bottom.sum()), (low, high), word)
+
+
+def wilson_interval(num_right: float, num_items: int, level: float = 0.95) -> Interval:
+    """Wilson's score interval of a share; it stays inside [0, 1] even at the ends.
+
+    Source: Wilson, J. Am. Stat. Assoc. 22 (1927), 209-212.
+    """
+    if num_items < 1 or not 0 <= num_right <= num_items:
+        raise ValueError(f"{num_right} right of {num_items} items is not a share")
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    share = num_right / num_items
+    scale = 1 + z * z / num_items
+    middle = (share + z * z / (2 * num_items)) / scale
+    spread = share * (1 - share) / num_items + (z / (2 * num_items)) ** 2
+    half = z * math.sqrt(spread) / scale
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _resamples(num_items: int, num_bootstrap: int, seed: int) -> np.ndarray:
+    """(num_bootstrap, num_items): how often each resample draws each item."""
+    if num_items == 0 or num_bootstrap < 1:
+        raise ValueError(
+            f"{num_items} items and {num_bootstrap} resamples give no interval"
+        )
+    random = np.random.default_rng(seed)
+    shares = np.full(num_items, 1 / num_items)
+    return random.multinomial(num_items, shares, size=num_bootstrap).astype(np.float64)
+
+
+def _percentiles(values: np.ndarray, level: float) -> Interval:
+    low, high = np.percentile(values, [50 * (1 - level), 50 * (1 + level)])
+    return float(low), float(high)

@@ -1,0 +1,234 @@
+"""The reward model: a language model with one output, trained on preference pairs.
+
+Training is trl's ``RewardTrainer`` (pairwise logistic loss with centring); what is ours
+is the encoding, the scoring and the checks. Sequences are padded on the right and the
+score is read at the last real token, which is EOS. Notebook 07 and ``ppo`` call this.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoModelForSequenceClassification,
+    LlamaForSequenceClassification,
+    PreTrainedTokenizerBase,
+)
+from trl import RewardConfig as TrlRewardConfig
+from trl import RewardTrainer
+
+from finllm_utils.config import RewardConfig
+from finllm_utils.records import PreferencePair
+from finllm_utils.rlhf.guards import require_distinct_pad
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
+    """Token ids of a question in the chat template, up to the assistant's turn."""
+    messages = [{"role": "user", "content": question}]
+    text = tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True
+    )
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def encode_answer(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
+    """Token ids of an assistant's turn, EOS at its end."""
+    ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
+    return ids + [tokenizer.eos_token_id]
+
+
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[PreferencePair],
+    max_seq_len: int,
+) -> list[tuple[list[int], list[int]]]:
+    """(chosen, rejected) token ids of each pair.
+
+    Raises: ValueError for a pair longer than ``max_seq_len``: cutting here would cut
+    off EOS, where the score is read.
+    """
+    encoded = []
+    for pair in pairs:
+        prompt = encode_prompt(tokenizer, pair.prompt)
+        both = tuple(prompt + encode_answer(tokenizer, a) for a in (pair.chosen, pair.rejected))
+        if (longest := max(map(len, both))) > max_seq_len:
+            raise ValueError(
+                f"pair {pair.id} has {longest} tokens, reward.max_seq_len is "
+                f"{max_seq_len}: raise it or lower reward.max_answer_chars"
+            )
+        encoded.append(both)
+    return encoded
+
+
+def start_reward_model(
+    folder: Path | str, tokenizer: PreTrainedTokenizerBase, seed: int
+) -> LlamaForSequenceClassification:
+    """The language model in ``folder`` with a new one-number head, N(0, 1/sqrt(D + 1)).
+
+    Source: arXiv 2009.01325, appendix B.1 (head initialisation).
+    """
+    require_distinct_pad(tokenizer.eos_token_id, tokenizer.pad_token_id)
+    model = load_reward_model(folder)
+    deviation = (model.config.hidden_size + 1) ** -0.5
+    noise = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        model.score.weight.normal_(0.0, deviation, generator=noise)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+def load_reward_model(folder: Path | str) -> LlamaForSequenceClassification:
+    """A model with one output from ``folder``, in float32 and eval mode."""
+    if not (Path(folder) / "config.json").is_file():
+        raise ValueError(
+            f"{folder}: no model here; run notebooks/07_reward_model.ipynb, or give the "
+            "folder of a model in Hugging Face format"
+        )
+    model = AutoModelForSequenceClassification.from_pretrained(
+        str(folder), num_labels=1, dtype=torch.float32, local_files_only=True
+    )
+    model.config.use_cache = False
+    return model.eval()
+
+
+def train_reward_model(
+    model: LlamaForSequenceClassification,
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: Sequence[tuple[list[int], list[int]]],
+    cfg: RewardConfig,
+    *,
+    seed: int,
+    dtype: str = "float32",
+) -> list[dict[str, float]]:
+    """Trains ``model`` in place on encoded pairs; the log lines of the trainer.
+
+    Args: dtype bfloat16 trains in autocast, with float32 weights and optimiser.
+    Each line: step, loss, accuracy, margin and mean_reward over the last steps.
+    """
+    rows = Dataset.from_dict(
+        {"chosen_ids": [c for c, _ in encoded], "rejected_ids": [r for _, r in encoded]}
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = RewardTrainer(
+            model=model,
+            args=_trainer_settings(cfg, scratch, seed, dtype, model.device.type),
+            train_dataset=rows,
+            processing_class=tokenizer,
+        )
+        trainer.train()
+    model.eval()
+    keep = ("step", "loss", "accuracy", "margin", "mean_reward")
+    return [
+        {key: line[key] for key in keep}
+        for line in trainer.state.log_history
+        if "loss" in line
+    ]
+
+
+def _trainer_settings(
+    cfg: RewardConfig, scratch: str, seed: int, dtype: str, device_type: str
+) -> TrlRewardConfig:
+    """trl's settings; its own defaults (bf16, checkpointing, lr 1e-4) are overridden."""
+    return TrlRewardConfig(
+        output_dir=scratch,
+        learning_rate=cfg.learning_rate,
+        num_train_epochs=cfg.num_epochs,
+        per_device_train_batch_size=cfg.batch_size,
+        center_rewards_coefficient=cfg.center_coef,
+        lr_scheduler_type="linear",
+        warmup_steps=cfg.warmup_share,
+        weight_decay=cfg.weight_decay,
+        max_grad_norm=cfg.max_grad_norm,
+        max_length=cfg.max_seq_len,
+        disable_dropout=True,
+        gradient_checkpointing=False,
+        bf16=dtype == "bfloat16",
+        use_cpu=device_type == "cpu",
+        dataloader_pin_memory=False,
+        logging_steps=10,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=seed,
+    )
+
+
+@torch.no_grad()
+def score_sequences(
+    model: LlamaForSequenceClassification,
+    sequences: Sequence[Sequence[int]],
+    *,
+    batch_tokens: int,
+    dtype: torch.dtype = torch.float32,
+) -> np.ndarray:
+    """The raw score of each token sequence, read at its last token; float64, in order.
+
+    Padding on the right needs no mask: causal attention never looks to the right.
+    """
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    scores = np.zeros(len(sequences))
+    begin = 0
+    while begin < len(order):
+        end = begin + 1
+        while end < len(order) and (end + 1 - begin) * len(sequences[order[end]]) <= batch_tokens:
+            end += 1
+        rows = order[begin:end]
+        scores[rows] = _score_batch(model, [sequences[i] for i in rows], dtype)
+        begin = end
+    return scores
+
+
+def _score_batch(
+    model: LlamaForSequenceClassification,
+    sequences: list[Sequence[int]],
+    dtype: torch.dtype,
+) -> np.ndarray:
+    width = max(map(len, sequences))
+    ids_BT = torch.full((len(sequences), width), model.config.pad_token_id)
+    for row, sequence in enumerate(sequences):
+        ids_BT[row, : len(sequence)] = torch.as_tensor(sequence)
+    last_B = torch.tensor([len(s) - 1 for s in sequences])
+    device = model.device
+    enabled = dtype == torch.bfloat16
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
+        hidden_BTD = model.model(
+            input_ids=ids_BT.to(device), use_cache=False
+        ).last_hidden_state
+    hidden_BD = hidden_BTD[torch.arange(len(sequences)), last_B].float()
+    return model.score(hidden_BD)[:, 0].double().cpu().numpy()
+
+
+def pair_margins(
+    model: LlamaForSequenceClassification,
+    encoded: Sequence[tuple[list[int], list[int]]],
+    *,
+    batch_tokens: int,
+    dtype: torch.dtype = torch.float32,
+) -> np.ndarray:
+    """Score of the chosen minus score of the rejected answer, a pair."""
+    flat = [ids for pair in encoded for ids in pair]
+    scores = score_sequences(model, flat, batch_tokens=batch_tokens, dtype=dtype)
+    return scores[0::2] - scores[1::2]
+
+
+def calibration(margins: Sequence[float], num_bins: int = 5) -> list[dict[str, float]]:
+    """How often the model is right where it is this sure, in bins of equal size.
+
+    The predicted chance is sigmoid(|margin|), from 0.5 up. Returns predicted, actual
+    and count of each bin, least sure first.
+    """
+    margins = np.asarray(margins, dtype=np.float64)
+    sure = 1 / (1 + np.exp(-np.abs(margins)))
+    order = np.argsort(sure, kind="stable")
+    return [
+        {
+            "predicted": float(sure[part].mean()),
+            "actual": float((margins[part] > 0).mean()),
+            "count": len(part),
+        }
+        for part in np.array_split(order, num_bins)
+        if len(part)
+    ]

@@ -1,0 +1,84 @@
+"""Shared pieces of the tests: small notebooks made on the spot, and CI's strictness."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+PARAMETERS_CELL = """PROFILE: str = "toy"
+SEED: int = 0
+RUN_DIR: str = ""
+OVERRIDES: dict = {}"""
+
+TOOLS = {"needs_slurm": "sbatch", "needs_chromium": "chromium", "needs_ray": "ray"}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips a test whose tool is missing, with the reason; CI fails instead."""
+    for marker, command in TOOLS.items():
+        if item.get_closest_marker(marker) and shutil.which(command) is None:
+            reason = f"{command} is not installed"
+            if os.environ.get("CI"):
+                pytest.fail(f"{reason}, and CI must not skip this test")
+            pytest.skip(reason)
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU on this machine")
+
+
+def notebook_text(*cells: str, parameters: str | None = PARAMETERS_CELL) -> str:
+    """A notebook with a title, the parameters cell and ``cells``; "# " starts text."""
+    made = [{"cell_type": "markdown", "source": "# A tiny notebook", "metadata": {}}]
+    if parameters is not None:
+        made.append(_code(parameters, {"tags": ["parameters"]}))
+    for cell in cells:
+        if cell.startswith("# "):
+            made.append({"cell_type": "markdown", "source": cell, "metadata": {}})
+        else:
+            made.append(_code(cell, {}))
+    for number, cell in enumerate(made):
+        cell["id"] = f"cell-{number}"
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return json.dumps(
+        {
+            "cells": made,
+            "metadata": {"kernelspec": kernel},
+            "nbformat": 4,
+            "nbformat_minor": 5,
+        }
+    )
+
+
+def _code(source: str, metadata: dict) -> dict:
+    return {
+        "cell_type": "code",
+        "source": source,
+        "metadata": metadata,
+        "outputs": [],
+        "execution_count": None,
+    }
+
+
+@pytest.fixture
+def notebooks_dir(tmp_path: Path) -> Path:
+    """An empty notebooks folder."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def write_notebook(notebooks_dir: Path) -> Callable[..., Path]:
+    """Writes ``NN_name.ipynb`` from code cells; see ``notebook_text``."""
+
+    def write(name: str, *cells: str, **options: str | None) -> Path:
+        path = notebooks_dir / f"{name}.ipynb"
+        path.write_text(notebook_text(*cells, **options), encoding="utf-8")
+        return path
+
+    return write

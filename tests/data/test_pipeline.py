@@ -1,0 +1,159 @@
+"""The chain as a whole: what is kept, where the rest went, and clear failures."""
+
+import json
+
+import pytest
+
+from finllm_utils.data.gold import GoldItem, read_gold, score_gold
+from finllm_utils.data.pipeline import STEPS, clean_corpus
+from finllm_utils.data.sources import DOMAINS, SourceFile, raw_sample_files
+from finllm_utils.profiles import load_profile
+from finllm_utils.records import Document, read_records
+
+from .files import ARTICLE, html_page, pdf_file
+
+CONFIG = load_profile("toy").data
+HELD = "存款保险实行限额偿付，最高偿付限额为人民币五十万元，中国人民银行会同有关部门可以调整。"
+ENGLISH = "The fund pays depositors of a failed bank up to a limit that the law fixes."
+
+
+def doc(key: str, text: str, domain: str = "finance_zh") -> Document:
+    return Document(id=key, text=text, source="test", domain=domain)
+
+
+def items() -> list[Document]:
+    article = "".join(ARTICLE)
+    return [
+        doc("clean", article),
+        doc("copy", article.replace("需要", "必须")),
+        doc("same", article.replace("，", " , ")),
+        doc("general_copy", article + "补充。", "general_zh"),
+        doc("short", "太短。"),
+        doc("pii", "客户经理的手机是13800138000，" + ARTICLE[0] + "欢迎在工作日来电。"),
+        doc("held", HELD + "以上为规定的原文。"),
+        doc("english", ENGLISH, "english"),
+        doc("english_copy", ENGLISH.upper() + "!", "english"),
+    ]
+
+
+def run(tmp_path, things, workers=1, name="run"):
+    output = tmp_path / name / "out"
+    output.mkdir(parents=True)
+    rejected, funnel = clean_corpus(
+        things, CONFIG, heldout=[HELD], output=output,
+        work_dir=tmp_path / name / "work", num_workers=workers,
+    )  # fmt: skip
+    return output, rejected, funnel
+
+
+@pytest.fixture(scope="module")
+def cleaned(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("clean"), items())
+
+
+def kept(output) -> dict[str, Document]:
+    files = [output / f"{d}.jsonl" for d in DOMAINS]
+    documents = [d for f in files if f.stat().st_size for d in read_records(f, Document)]
+    return {d.id: d for d in documents}
+
+
+def test_the_right_documents_are_kept(cleaned):
+    assert list(kept(cleaned[0])) == ["general_copy", "pii", "english"]
+
+
+def test_every_dropped_document_has_its_step_and_reason(cleaned):
+    steps = {row["id"]: row["step"] for row in cleaned[1]}
+    assert steps == {
+        "short": "length",
+        "held": "decontaminate",
+        "same": "dedup_class_exact",
+        "english_copy": "dedup_class_exact",
+        "copy": "dedup_class_near",
+        "clean": "dedup_global_near",
+    }
+    assert all(row["reason"] and row["source"] == "test" for row in cleaned[1])
+
+
+def test_pii_is_masked_and_counted(cleaned):
+    document = kept(cleaned[0])["pii"]
+    assert "[手机号]" in document.text
+    assert document.meta["pii"] == {"mobile": 1}
+
+
+def test_funnel_adds_up(cleaned):
+    output, rejected, funnel = cleaned
+    totals = [sum(r["docs"] for r in funnel if r["step"] == s) for s in ("read", *STEPS)]
+    assert totals[0] == len(items())
+    assert totals == sorted(totals, reverse=True)
+    assert totals[-1] == len(kept(output)) == len(items()) - len(rejected)
+    for step, before, after in zip(STEPS, totals, totals[1:], strict=False):
+        assert before - after == sum(row["step"] == step for row in rejected)
+
+
+def test_two_processes_give_the_same_bytes(cleaned, tmp_path):
+    output, rejected, funnel = run(tmp_path, items(), workers=2)
+    for domain in DOMAINS:
+        name = f"{domain}.jsonl"
+        assert (output / name).read_bytes() == (cleaned[0] / name).read_bytes()
+    assert (rejected, funnel) == cleaned[1:]
+
+
+def test_unreadable_user_files_stop_the_run_and_nothing_is_written(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "a.pdf").write_bytes(pdf_file([["x"]], encrypted=True))
+    (folder / "b.txt").write_bytes(b"")
+    (folder / "c.html").write_bytes(html_page())
+    files = [SourceFile(p.name, str(p), "finance_zh", "mine") for p in folder.iterdir()]
+    with pytest.raises(ValueError, match="2 of your files cannot be read") as caught:
+        run(tmp_path, files)
+    assert "a.pdf: encrypted PDF" in str(caught.value)
+    assert "b.txt: empty file" in str(caught.value)
+    assert not list((tmp_path / "run" / "out").iterdir())
+
+
+def test_unreadable_raw_samples_are_rejected_instead(tmp_path):
+    folder = tmp_path / "raw"
+    (folder / "pdf").mkdir(parents=True)
+    (folder / "pdf" / "a.pdf").write_bytes(pdf_file([["x"]], encrypted=True))
+    (folder / "c.html").write_bytes(html_page())
+    files = raw_sample_files(folder, {"c.html": "finance_zh"})
+    output, rejected, _ = run(tmp_path, files)
+    assert list(kept(output)) == ["raw/c.html"]
+    assert rejected[0]["step"] == "extract"
+    assert str(tmp_path) not in rejected[0]["reason"]
+
+
+def test_nothing_to_read_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="nothing to clean"):
+        run(tmp_path, [])
+
+
+def test_gold_scores_by_hand(tmp_path):
+    rows = [
+        {"file": "a", "clean": True, "domain": "x", "key_sentences": ["利率，上升"],
+         "pii": [{"type": "mobile", "text": "１３８-0013-8000"}], "note": "unused"},
+        {"file": "b", "clean": False, "domain": "x", "duplicate_of": "a"},
+        {"file": "c", "clean": True, "domain": "x", "pii_decoys": ["95588"]},
+        {"file": "d", "clean": False, "domain": "x", "faults": ["garbage"]},
+        {"file": "e", "clean": True, "domain": "x"},
+    ]  # fmt: skip
+    path = tmp_path / "gold.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows), "utf-8")
+    gold = read_gold(path)
+    documents = [doc("raw/b", "利率上升"), doc("raw/c", "拨打95588"), doc("raw/d", "乱")]
+    score = score_gold(gold, documents)
+    assert score.planted_duplicates_found == 1  # b stands for a, which is gone
+    assert score.clean_kept == pytest.approx(2 / 3)
+    assert score.originals_kept == pytest.approx(1 / 3)
+    assert (score.dirty_dropped, score.planted_pii_left) == (0.5, 0)
+    assert (score.key_sentences_kept, score.decoys_kept) == (1, 1)
+    both = score_gold(gold, [*documents, doc("raw/a", "拨 138 0013 8000")])
+    assert both.planted_duplicates_found == 0
+    assert both.planted_pii_left == 1
+
+
+def test_copies_are_in_their_original_half():
+    original = GoldItem(file="a", clean=True, domain="x")
+    copy = GoldItem(file="b", clean=False, domain="x", duplicate_of="a")
+    assert original.half == copy.half

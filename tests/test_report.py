@@ -1,0 +1,161 @@
+"""Merging the parts of a report, and holding it against checks and targets."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from finllm_utils import report, stages
+from finllm_utils.checks import CHECKS, SPINE_KEYS, TARGETS, missing_spine_keys
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    """Two finished stages, a failed one and one run by hand."""
+    for name, part in {
+        "01_data_cleaning": {"cleaning.planted_pii_left": 0, "a.same": 1},
+        "02_vocab_expansion": {"vocab.size_after": 38912, "a.same": 2},
+        "03_pretrain_stage1": {"bpb.base.english": 9.0},
+        "04_by_hand": {"bpb.stage2.english": 1.5},
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "report.json").write_text(json.dumps(part))
+    (tmp_path / "02_vocab_expansion" / "metrics.jsonl").write_text(
+        '{"step": 1, "seconds": 0.1, "loss": 3.0}\n{"step": 2, "loss": 2.5}\n'
+    )
+    done = {"state": "done", "seconds": 10.0, "peak_rss_mb": 512.0}
+    records = {
+        "01_data_cleaning": done,
+        "02_vocab_expansion": done | {"seconds": 5.25, "peak_rss_mb": 700.0},
+        "03_pretrain_stage1": {"state": "failed", "seconds": 99.0, "error": "a <b>"},
+    }
+    stages.write_status(tmp_path, {"stages": records, "second_run_seconds": 3.5})
+    return tmp_path
+
+
+def test_merge_joins_finished_stages(run_dir):
+    values = report.merge(run_dir)
+    assert values == {
+        "a.same": 2,
+        "bpb.stage2.english": 1.5,
+        "cleaning.planted_pii_left": 0,
+        "course.peak_rss_mb": 700.0,
+        "course.second_run_seconds": 3.5,
+        "course.seconds": 15.2,
+        "vocab.size_after": 38912,
+    }
+    assert json.loads((run_dir / "report.json").read_text()) == values
+
+
+def test_nan_in_a_report_or_metrics_file_is_named(run_dir):
+    path = run_dir / "02_vocab_expansion" / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 1.0}\n{"step": 2, "loss": NaN}\n')
+    with pytest.raises(
+        ValueError, match=r"metrics\.jsonl, line 2: loss is not a finite"
+    ):
+        report.merge(run_dir)
+    path.write_text('{"step": 1, "lo')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 1: broken JSON.*rerun"):
+        report.merge(run_dir)
+    path.unlink()
+    (run_dir / "01_data_cleaning" / "report.json").write_text('{"cleaning.x": NaN}')
+    with pytest.raises(ValueError, match=r"report\.json: cleaning\.x is not a finite"):
+        report.merge(run_dir)
+
+
+def test_index_links_the_notebooks_and_escapes(run_dir):
+    folder = run_dir / "01_data_cleaning"
+    (folder / "01_data_cleaning.html").write_text("x")
+    (folder / "01_data_cleaning.ipynb").write_text("{}")
+    page = report.write_index(run_dir, report.merge(run_dir)).read_text()
+    assert 'href="01_data_cleaning/01_data_cleaning.html"' in page
+    assert 'href="01_data_cleaning/01_data_cleaning.ipynb"' in page
+    assert "a &lt;b&gt;" in page and "loss 3 to 2.5" in page and "38912" in page
+
+
+def verdict(identifier: str, values: dict) -> str:
+    rows = {c.id: v for _, c, v in report.verdicts(values)}
+    return rows[identifier]
+
+
+@pytest.mark.parametrize(
+    ("identifier", "good", "bad"),
+    [
+        ("no planted personal data is left", {"cleaning.planted_pii_left": 0}, 1),
+        (
+            "the vocabulary has 38,500 to 39,500 pieces",
+            {"vocab.size_after": 39_500},
+            39_501,
+        ),
+        (
+            "Chinese takes at most 0.93 of the tokens it took",
+            {"vocab.token_ratio": 0.93},
+            0.94,
+        ),
+        (
+            "token ids of English text are unchanged",
+            {"vocab.english_ids_equal": True},
+            False,
+        ),
+        (
+            "the hub answers every numeric question exactly",
+            {"hub.numeric_exact": 1.0},
+            0.975,
+        ),
+        (
+            "English after stage 2 is at most 1.10 of the base",
+            {"bpb.stage2.english": 2.19, "bpb.base.english": 2.0},
+            2.21,
+        ),
+        (
+            "stage 2 beats the character unigram model on finance_zh",
+            {"bpb.stage2.finance_zh": 1.4, "bpb.unigram.finance_zh": 1.5},
+            1.5,
+        ),
+    ],
+)
+def test_checks_hold_and_fail_at_their_bounds(identifier, good, bad):
+    assert verdict(identifier, good) == "HOLDS"
+    assert verdict(identifier, good | {next(iter(good)): bad}) == "FAILS"
+    assert verdict(identifier, {}) == "not measured"
+
+
+def test_targets_are_short_never_failed():
+    halfway = "finance_zh after stage 2 is halfway from unigram to bigram"
+    values = {
+        "bpb.stage2.finance_zh": 1.3,
+        "bpb.unigram.finance_zh": 1.5,
+        "bpb.bigram.finance_zh": 1.1,
+    }
+    assert verdict(halfway, values) == "HOLDS"
+    assert verdict(halfway, values | {"bpb.stage2.finance_zh": 1.31}) == "SHORT"
+    ppo = "PPO gains half a standard deviation of reward within 10 nats of KL"
+    assert verdict(ppo, {"ppo.reward_gain_std": 0.5, "ppo.kl_nats": 10}) == "HOLDS"
+    assert verdict(ppo, {"ppo.reward_gain_std": 2.0, "ppo.kl_nats": 11}) == "SHORT"
+    choice = "SFT raises choice accuracy over stage 2 and over the shortest option"
+    values = {
+        "sft.choice_accuracy.sft2": 0.4,
+        "sft.choice_accuracy.stage2": 0.3,
+        "sft.choice_shortest": 0.4,
+    }
+    assert verdict(choice, values) == "SHORT"
+
+
+def test_table_shows_values_and_baselines():
+    stream = io.StringIO()
+    report.print_table(
+        Console(file=stream), {"rm.accuracy_hard_low": 0.51, "rm.length_only": 0.5}
+    )
+    text = stream.getvalue()
+    assert "rm.accuracy_hard_low=0.51 (beside rm.length_only=0.5)" in text
+    assert "HOLDS" in text and "not measured" in text
+
+
+def test_statements_are_unique_and_spine_keys_counted():
+    ids = [c.id for c in (*CHECKS, *TARGETS)]
+    assert len(ids) == len(set(ids))
+    whole = {key: 1.0 for key in SPINE_KEYS}
+    assert missing_spine_keys(whole) == []
+    broken = whole | {"ppo.kl_nats": float("nan"), "hub.numeric_exact": "1"}
+    assert missing_spine_keys(broken) == ["ppo.kl_nats", "hub.numeric_exact"]
