@@ -43,9 +43,9 @@ demo: $(STAMP)  ## ask the hub a few questions
 
 bench: $(STAMP)  ## run the benchmarks that fit this machine (ONLY=name for one)
 	@for file in tests/benchmarks/$(if $(ONLY),$(ONLY),[a-z]*).py; do \
-	  if test -f $$file; then echo "== $$file"; \
-	    $(BIN)/python -m tests.benchmarks.$$(basename $$file .py) || exit 1; \
-	  else echo "no benchmark $$file"; exit 1; fi; done
+	  if ! test -f $$file; then echo "no benchmark $$file"; test -z "$(ONLY)" || exit 1; \
+	  elif grep -q __main__ $$file; then echo "== $$file"; \
+	    $(BIN)/python -m tests.benchmarks.$$(basename $$file .py) || exit 1; fi; done
 
 clean:  ## remove the environment and caches; runs/ stays
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache

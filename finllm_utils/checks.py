@@ -49,10 +49,11 @@ class Check:
     keys: tuple[str, ...]
     holds: Callable[[Values], bool]
     beside: tuple[str, ...] = ()  # baselines shown with the value
+    after: tuple[str, ...] = ()  # not measured before these are in the report either
 
     def verdict(self, values: Values, *, short: str = "FAILS") -> str:
         """HOLDS, ``short``, or "not measured" while a key is missing."""
-        if any(key not in values for key in self.keys):
+        if any(key not in values for key in self.keys + self.after):
             return "not measured"
         return "HOLDS" if self.holds(values) else short
 
@@ -224,18 +225,21 @@ TARGETS = (
         id="the whole course takes at most 1,140 s on two AMX cores",
         stage="10",
         keys=("course.seconds",),
+        after=("hub.numeric_exact",),
         holds=lambda v: v["course.seconds"] <= 1_140,
     ),
     Check(
         id="peak memory is at most 6 GB",
         stage="10",
         keys=("course.peak_rss_mb",),
+        after=("hub.numeric_exact",),
         holds=lambda v: v["course.peak_rss_mb"] <= 6_144,
     ),
     Check(
         id="a second run takes at most 20 s",
         stage="10",
         keys=("course.second_run_seconds",),
+        after=("hub.numeric_exact",),
         holds=lambda v: v["course.second_run_seconds"] <= 20,
     ),
 )

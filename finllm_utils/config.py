@@ -271,6 +271,8 @@ class RewardConfig:
     """Weight of the squared sum of a pair's rewards, which keeps rewards near 0."""
     num_sft_samples: int = 256
     """Answers of the SFT model that give the reward's mean and standard deviation."""
+    sample_tokens: int
+    """Longest of those answers, as ppo.max_new_tokens. Unit: tokens."""
 
     def __post_init__(self) -> None:
         _require(

@@ -179,6 +179,7 @@ def execute(
                 cwd=str(source.parent),
                 progress_bar=False,
                 start_timeout=120,
+                extra_arguments=["--log-level=ERROR"],  # a local kernel needs no notes
             )
     except papermill.PapermillExecutionError as error:
         failure = (

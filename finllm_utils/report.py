@@ -193,4 +193,5 @@ th, td {{ text-align: left; padding: .3em .8em; border-bottom: 1px solid #ddd;
 .short, .running, .interrupted {{ color: #9a6700; font-weight: 600; }}
 </style></head><body>
 <h1>{title}</h1>
-<p>Checks must hold. Targets say how far the toy size gets: HOLDS or SHORT.</p>"""
+<p>Checks must hold. Targets say how far the toy size gets: HOLDS or SHORT.
+Every number is in <a href="report.json">report.json</a>.</p>"""

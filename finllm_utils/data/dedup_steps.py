@@ -72,7 +72,7 @@ class Dedup(PipelineStep):
 
 def quality_order(row: dict) -> tuple:
     """Sort key, best copy first: least noise, then longest, then first."""
-    return row["noise"], -len(row["text"]), row["order"]
+    return row["noise"], -len("".join(row["text"].split())), row["order"]
 
 
 class DedupDomain(Dedup):

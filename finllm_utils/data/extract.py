@@ -89,7 +89,9 @@ def read_html(data: bytes, name: str) -> tuple[str, dict]:
         deduplicate=False,
     )  # fmt: skip
     blocks = main_blocks(text)
-    if main and len(main) >= 0.6 * len(blocks):
+    # Far less than the page's text is a miss; far more, trafilatura's short-page rescue
+    # printing the same paragraphs twice.
+    if main and (0.6 * len(blocks) <= len(main) <= 1.5 * len(blocks) or not blocks):
         return main, {"encoding": encoding, "extractor": "trafilatura"}
     if not blocks:
         raise ValueError(

@@ -13,6 +13,9 @@ from finllm_utils.data.normalize import fold_width, to_simplified
 from finllm_utils.data.shingles import fold_texts
 from finllm_utils.records import Document, read_lines
 
+DATA_FILES = ("data_samples/raw", "data_samples/raw_gold.jsonl")
+RAW_FOLDER, GOLD_FILE = (Path(__file__).resolve().parents[2] / f for f in DATA_FILES)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GoldItem:
@@ -51,7 +54,7 @@ class GoldScore:
     missed: list[str] = field(default_factory=list)
 
 
-def read_gold(path: Path) -> list[GoldItem]:
+def read_gold(path: Path = GOLD_FILE) -> list[GoldItem]:
     """The gold file; fields that are not scored (format, note) are left out."""
     names = GoldItem.__dataclass_fields__
     lists = ("faults", "pii", "pii_decoys", "key_sentences")

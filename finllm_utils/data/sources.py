@@ -115,9 +115,14 @@ def _parquet_rows(path: Path) -> Iterator[dict]:
 
 
 def raw_sample_files(folder: Path, domains: dict[str, str]) -> list[SourceFile]:
-    """The files of data_samples/raw; ``domains`` maps their relative names."""
-    names = {p.relative_to(folder).as_posix(): p for p in list_files(folder)}
-    return [
-        SourceFile(f"raw/{name}", str(path), domains.get(name, "finance_zh"), "raw")
-        for name, path in names.items()
-    ]
+    """The files of data_samples/raw that the gold file names, each with its domain.
+
+    Raises: ValueError when one of them is missing.
+    """
+    files = []
+    for name, domain in sorted(domains.items()):
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(f"{path} is missing; restore data_samples/raw")
+        files.append(SourceFile(f"raw/{name}", str(path), domain, "raw"))
+    return files

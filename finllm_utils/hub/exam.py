@@ -4,14 +4,18 @@ The numeric questions were written by someone who saw only the list of tools, an
 by their SHA-256 before the router existed.
 """
 
+import math
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+from finllm_utils.corpora.insurance import InsuranceQuestion
 from finllm_utils.corpora.laws import Law
 from finllm_utils.files import file_digest
+from finllm_utils.hub.search import SearchIndex
 from finllm_utils.hub.session import Hub, HubAnswer
 from finllm_utils.records import read_lines
 
@@ -61,7 +65,7 @@ def statute_questions(laws: tuple[Law, ...], number: int, seed: int) -> list[dic
     """Generated look-ups with the law and article they are about.
 
     Half name the article (第十六条, 第 16 条); a quarter quote a clause and
-    name the law; a quarter quote a clause only. A quoted clause occurs in one article of all laws.
+    name the law; a quarter quote a clause only. A clause occurs once in all laws.
     """
     rng = random.Random(seed)
     long_laws = [
@@ -128,3 +132,32 @@ def mark_refusals(hub: Hub, rows: list[dict]) -> list[Marked]:
 def share(marked: list[Marked]) -> float:
     """The share of right answers."""
     return sum(m.right for m in marked) / len(marked)
+
+
+def search_hits(
+    index: SearchIndex, questions: Sequence[InsuranceQuestion], top_k: int
+) -> dict[str, float]:
+    """Shares of questions with a right passage among the first ``top_k``.
+
+    whole: among all passages; pool: among a question's own right and 200 wrong ones;
+    chance_*: what drawing ``top_k`` passages at random would give.
+    """
+    rows = []
+    for question in questions:
+        right = set(question.positives)
+        pool = sorted(right | set(question.negatives))
+        whole = {p.id for p in index.search(question.zh, top_k)}
+        near = set(index.rank_within(question.zh, pool, top_k))
+        rows.append(
+            {
+                "whole": bool(right & whole),
+                "pool": bool(right & near),
+                "chance_whole": _chance(len(index.ids), len(right), top_k),
+                "chance_pool": _chance(len(pool), len(right), top_k),
+            }
+        )
+    return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
+
+
+def _chance(total: int, right: int, drawn: int) -> float:
+    return 1 - math.comb(total - right, drawn) / math.comb(total, drawn)

@@ -118,9 +118,8 @@ def loan_equal_payment(question: Question) -> dict:
             "total_interest": INTEREST_ASK + "|总利息|全部利息|多付|多还|多掏|多给银行",
             "total_repaid": (
                 "本息合计|本息总|本息和|还款总|总还款|(?:总共|一共|总计|合计|累计|"
-                "全部|"
-            )
-            "一起)[^，。利]{0,5}(?:还|付|交)|连本带利|本利|本金加利息|本金和利息",
+                "全部|一起)[^，。利]{0,5}(?:还|付|交)|连本带利|本利|本金加利息|本金和利息"
+            ),
         },
         "monthly_payment",
     )
@@ -139,8 +138,7 @@ def loan_equal_principal(question: Question) -> dict:
         {
             "kth_payment": "第" if k else "(?!)",
             "first_payment": (
-                "首月|第一个?月|首期|第一期|头一个?月|头一期|首个月|第1个?月|第1期|"
-                "月供"
+                "首月|第一个?月|首期|第一期|头一个?月|头一期|首个月|第1个?月|第1期|月供"
             ),
             "last_payment": "最后一|末月|末期|尾月|尾期|最末|最终一|末尾",
             "monthly_decrease": (
@@ -151,8 +149,8 @@ def loan_equal_principal(question: Question) -> dict:
             "total_repaid": (
                 "本息合计|本息总|本息和|还款总|总还款|(?:总共|一共|总计|合计|"
                 "累计)[^，。利]{0,5}"
-            )
-            "(?:还|付)|连本带利|本利",
+                "(?:还|付)|连本带利|本利"
+            ),
         },
         "kth_payment" if k else "first_payment",
     )
@@ -185,13 +183,12 @@ def kth_month(question: Question) -> int | None:
 
 
 _GROWTH_ASK = {
-    "interest": "" + INTEREST_ASK + "|收益(?!率)|赚|利钱|生息|多出",
+    "interest": INTEREST_ASK + "|收益(?!率)|赚|利钱|生息|多出",
     "total": (
         "本息|本利|连本带利|一共|总共|合计|总额|到期[^利]{0,4}(?:拿|取|有|得|回)|"
-        "本金和利息|本金加利息|"
-    )
-    "拿回|取回|变成|终值|增长到|涨到|滚到|值|本金利息|总值|积累|账户|有多少钱|"
-    "能有|能取|剩",
+        "本金和利息|本金加利息|本金利息|拿回|取回|变成|终值|增长到|涨到|滚到|值|"
+        "总值|积累|账户|有多少钱|能有|能取|剩"
+    ),
 }
 
 

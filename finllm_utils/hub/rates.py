@@ -1,4 +1,4 @@
-"""Rates and terms of a question: 年息, 月息, 厘, 加 20 个基点, 打九折; years, months."""
+"""Rates and terms of a question: 年息, 月息, 厘, 加 20 个基点; years, months."""
 
 import re
 from decimal import Decimal

@@ -1,7 +1,7 @@
 """The hub: one question in, one answer with its source (or an honest refusal) out.
 
-Question -> proposed call -> schema check -> tool -> answer -> sealed audit line. A figure
-comes from a tool or not at all.
+Question -> proposed call -> schema check -> tool -> answer -> sealed audit line. A
+figure comes from a tool or not at all.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from finllm_utils.corpora.laws import laws
 from finllm_utils.corpora.rates import ecb_rates
 from finllm_utils.hub.audit import START, seal
 from finllm_utils.hub.calculators import calculator_tools
+from finllm_utils.hub.grounding import ungrounded
 from finllm_utils.hub.lookups import NotKnown, Sources, lookup_tools
 from finllm_utils.hub.router import Call, propose_call
 from finllm_utils.hub.search import SearchIndex
@@ -27,7 +28,7 @@ UNKNOWN = "这个问题我不知道：它不在本系统的工具和知识库范
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HubAnswer:
-    """The hub's answer. ``status``: answered, clarify (something is missing) or unknown."""
+    """The hub's answer. ``status``: answered, clarify (with ``missing``) or unknown."""
 
     question: str
     status: str
@@ -45,12 +46,14 @@ class HubAnswer:
 class Hub:
     """Routes questions to tools and keeps the audit trail.
 
-    Args: propose(question) -> Call | None finds the call: the rules by default; a larger
-    model may take their place, since its proposal passes the same schema.
+    Args: propose(question) -> Call | None finds the call: rules by default; a larger
+    model may take their place, since its proposal passes the same schema. check_numbers
+    (for such a model): every proposed number must also stand in the question.
     """
 
     tools: dict[str, Tool]
     propose: Callable[[str], Call | None]
+    check_numbers: bool = False
     audit: list[dict] = field(default_factory=list)
 
     def ask(self, question: str) -> HubAnswer:
@@ -72,6 +75,8 @@ class Hub:
         tool = self.tools[call.tool]
         try:
             arguments = tool.schema.model_validate(call.arguments)
+            if self.check_numbers and (bad := ungrounded(question, arguments)):
+                return _clarify(question, call, bad)
             found = tool.run(arguments)
         except ValidationError as error:
             return _clarify(
@@ -147,6 +152,9 @@ def open_hub(
         rates=ecb_rates(), laws=book, passages=SearchIndex(texts), cfg=cfg
     )
     tools = calculator_tools() | lookup_tools(sources)
-    return Hub(
-        tools=tools, propose=propose or (lambda q: propose_call(q, book))
-    ), sources
+    hub = Hub(
+        tools=tools,
+        propose=propose or (lambda question: propose_call(question, book)),
+        check_numbers=propose is not None,
+    )
+    return hub, sources

@@ -55,6 +55,10 @@ def hard_pairs(
     without a wrong answer of that length gives none.
     """
     rng = random.Random(seed)
+    lengths = {
+        key: (len(text), len(cut_at_sentence(text, max_chars)))
+        for key, text in texts.items()
+    }
     pairs = []
     for question in questions:
         positives = [a for a in question.positives if a not in banned]
@@ -64,9 +68,9 @@ def hard_pairs(
         matched = [
             a
             for a in question.negatives
-            if a not in banned
+            if _same_length(lengths[chosen], lengths[a], tolerance)
+            and a not in banned
             and a not in question.positives
-            and same_length(texts[chosen], texts[a], max_chars, tolerance)
         ]
         for rejected in rng.sample(matched, min(per_question, len(matched))):
             pairs.append(_pair(question, chosen, rejected, texts, max_chars, "hard"))
@@ -120,7 +124,7 @@ def training_pairs(
     shuffled = order.sample(list(questions), len(questions))
     per_question = -(-num_hard // max(1, len(shuffled)))
     hard = hard_pairs(
-        shuffled,
+        shuffled[: max(1, 2 * num_hard)],  # a few give no pair, the rest would be waste
         texts,
         max_chars=max_chars,
         tolerance=tolerance,
@@ -136,15 +140,15 @@ def training_pairs(
     return pairs
 
 
-def same_length(first: str, second: str, max_chars: int, tolerance: float) -> bool:
-    """Whether two answers match in length, in full and after the cut."""
-    for a, b in (
-        (first, second),
-        (cut_at_sentence(first, max_chars), cut_at_sentence(second, max_chars)),
-    ):
-        if abs(len(a) - len(b)) > tolerance * len(a):
-            return False
-    return True
+def _same_length(
+    chosen: tuple[int, int], rejected: tuple[int, int], tolerance: float
+) -> bool:
+    """Whether lengths match, in full and after the cut."""
+    (full, cut), (other_full, other_cut) = chosen, rejected
+    return (
+        abs(full - other_full) <= tolerance * full
+        and abs(cut - other_cut) <= tolerance * cut
+    )
 
 
 def answer_ids(pairs: Sequence[PreferencePair]) -> frozenset[str]:

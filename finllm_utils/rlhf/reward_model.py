@@ -16,6 +16,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     LlamaForSequenceClassification,
     PreTrainedTokenizerBase,
+    PrinterCallback,
 )
 from trl import RewardConfig as TrlRewardConfig
 from trl import RewardTrainer
@@ -118,6 +119,7 @@ def train_reward_model(
             train_dataset=rows,
             processing_class=tokenizer,
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     model.eval()
     keep = ("step", "loss", "accuracy", "margin", "mean_reward")
@@ -212,6 +214,34 @@ def pair_margins(
     flat = [ids for pair in encoded for ids in pair]
     scores = score_sequences(model, flat, batch_tokens=batch_tokens, dtype=dtype)
     return scores[0::2] - scores[1::2]
+
+
+def pairwise_losses(
+    chosen: np.ndarray, rejected: np.ndarray, center_coef: float
+) -> np.ndarray:
+    """The loss of each pair, as trl's ``RewardTrainer`` computes it before the mean.
+
+    -log sigmoid(chosen - rejected) + center_coef (chosen + rejected)^2.
+    Source: arXiv 2009.01325, section 3.2; centring: arXiv 2312.09244, equation 2.
+    """
+    chosen, rejected = np.asarray(chosen), np.asarray(rejected)
+    return np.logaddexp(0, rejected - chosen) + center_coef * (chosen + rejected) ** 2
+
+
+def save_reward_model(
+    model: LlamaForSequenceClassification,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path | str,
+) -> None:
+    """Writes the model and its tokenizer in Hugging Face format."""
+    for name, tensor in model.named_parameters():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(
+                f"{name} holds NaN or infinity: training diverged; lower "
+                "reward.learning_rate and run 07 again"
+            )
+    model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
 
 
 def calibration(margins: Sequence[float], num_bins: int = 5) -> list[dict[str, float]]:

@@ -19,7 +19,7 @@ def html_page(paragraphs: tuple[str, ...] = ARTICLE, charset: str = "utf-8") -> 
         f"<article><h1>久期入门</h1>{body}</article>"
         "<footer>版权所有 某某网 京ICP备00000000号</footer></body></html>"
     )
-    return page.encode(charset)
+    return page.encode(charset, "xmlcharrefreplace")
 
 
 def pdf_file(pages: list[list[str]], *, encrypted: bool = False) -> bytes:

@@ -32,7 +32,7 @@ def items() -> list[Document]:
         doc("pii", "客户经理的手机是13800138000，" + ARTICLE[0] + "欢迎在工作日来电。"),
         doc("held", HELD + "以上为规定的原文。"),
         doc("english", ENGLISH, "english"),
-        doc("english_copy", ENGLISH.upper() + "!", "english"),
+        doc("english_copy", ENGLISH.upper(), "english"),
     ]
 
 
@@ -117,7 +117,9 @@ def test_unreadable_raw_samples_are_rejected_instead(tmp_path):
     (folder / "pdf").mkdir(parents=True)
     (folder / "pdf" / "a.pdf").write_bytes(pdf_file([["x"]], encrypted=True))
     (folder / "c.html").write_bytes(html_page())
-    files = raw_sample_files(folder, {"c.html": "finance_zh"})
+    files = raw_sample_files(
+        folder, {"c.html": "finance_zh", "pdf/a.pdf": "general_zh"}
+    )
     output, rejected, _ = run(tmp_path, files)
     assert list(kept(output)) == ["raw/c.html"]
     assert rejected[0]["step"] == "extract"

@@ -14,7 +14,6 @@ from finllm_utils.rlhf.preferences import (
     cut_at_sentence,
     hard_pairs,
     random_pairs,
-    same_length,
     training_pairs,
 )
 
@@ -51,9 +50,14 @@ def test_hard_pairs_match_in_length_and_question():
 
 
 def test_lengths_must_match_before_and_after_the_cut():
-    assert not same_length("甲" * 100, "乙" * 200, 50, 0.1)
-    assert not same_length("甲" * 30 + "。" + "甲" * 69, "乙" * 100, 50, 0.1)
-    assert same_length("甲" * 100, "乙" * 105, 50, 0.1)
+    def pairs(right, wrong):
+        question = SimpleNamespace(id="q", zh="问", positives=("r",), negatives=("w",))
+        texts = {"r": right, "w": wrong}
+        return hard_pairs([question], texts, max_chars=50, tolerance=0.1, seed=0)
+
+    assert not pairs("甲" * 100, "乙" * 200)
+    assert not pairs("甲" * 30 + "。" + "甲" * 69, "乙" * 100)
+    assert pairs("甲" * 100, "乙" * 105)
 
 
 def test_banned_answers_take_no_part():

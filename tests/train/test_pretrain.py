@@ -1,0 +1,178 @@
+"""The loop on a tiny model: it learns, freezes exactly, and repeats itself."""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from finllm_utils.config import RuntimeConfig
+from finllm_utils.model.embeddings import (
+    embedding_names,
+    expand_embeddings,
+    spelling,
+)
+from finllm_utils.profiles import toy
+from finllm_utils.tokenizer.base import load_base_tokenizer
+from finllm_utils.tokenizer.expand import add_pieces, as_pretrained
+from finllm_utils.train.bins import write_bin
+from finllm_utils.train.optim import MasterAdamW, linear_rate
+from finllm_utils.train.pretrain import (
+    drawn_token_ids,
+    pretrain,
+    token_loss_sum,
+)
+from finllm_utils.train.throughput import flops_per_token
+
+RUNTIME = RuntimeConfig(dtype="bfloat16", num_workers=1, device="cpu")
+CFG = dataclasses.replace(
+    toy().base,
+    tokens=6_400,
+    seq_len=32,
+    micro_batch_size=4,
+    global_batch_size=8,
+    learning_rate=3e-3,
+    embedding_learning_rate=1e-2,
+    warmup_steps=2,
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return as_pretrained(load_base_tokenizer("mistral-v1"), chat=False)
+
+
+@pytest.fixture(scope="module")
+def bins(tmp_path_factory, tokenizer):
+    folder = tmp_path_factory.mktemp("bins")
+    texts = [f"the rate of loan {i % 7} is {i % 5} percent a year" for i in range(300)]
+    write_bin(folder, "english", texts, tokenizer)
+    return folder
+
+
+def tiny_model(vocab_size=32_000, tie=True, seed=0):
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocab_size,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            tie_word_embeddings=tie,
+            bos_token_id=1,
+            eos_token_id=2,
+        )
+    )
+
+
+def run_once(bins, **changes):
+    model = tiny_model()
+    cfg = dataclasses.replace(CFG, **changes)
+    names = embedding_names(model)
+    result = pretrain(model, bins, cfg, RUNTIME, embedding_names=names, seed=0)
+    return model, result
+
+
+def test_loss_falls_and_a_second_run_is_identical(bins):
+    first, result = run_once(bins)
+    assert len(result.losses) == CFG.num_steps == 25
+    assert result.losses[-1] < result.losses[0] - 1.5
+    second, again = run_once(bins)
+    assert again.losses == result.losses
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, second.state_dict()[name])
+
+
+def test_stage_one_moves_embeddings_and_nothing_else(bins):
+    before = tiny_model().state_dict()
+    model, _ = run_once(bins, trainable="embeddings", weight_decay=0.1)
+    after = model.state_dict()
+    tied = {"model.embed_tokens.weight", "lm_head.weight"}
+    for name in before:
+        assert torch.equal(before[name], after[name]) == (name not in tied), name
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_accumulation_gives_the_gradient_of_one_large_batch(bins):
+    whole, _ = run_once(bins, micro_batch_size=8, tokens=512)
+    parts, _ = run_once(bins, micro_batch_size=2, tokens=512)
+    for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=2e-2)
+
+
+def test_loss_equals_the_libraries_on_one_document():
+    model = tiny_model().eval()
+    row = torch.tensor([[1, 50, 60, 70, 80, 2]])
+    ours, count = token_loss_sum(model, row, bos_id=1)
+    theirs = model(input_ids=row, labels=row).loss
+    assert count == 5
+    assert float(ours) / count == pytest.approx(float(theirs), abs=1e-5)
+
+
+def test_a_diverged_loss_names_the_step_and_the_remedy(bins, monkeypatch):
+    monkeypatch.setattr(F, "cross_entropy", lambda *a, **k: a[0].sum() * float("nan"))
+    with pytest.raises(ValueError, match="step 0: .*learning_rate"):
+        run_once(bins)
+
+
+def test_drawn_text_is_what_training_read(bins, tokenizer):
+    segments = drawn_token_ids(bins, CFG, bos_id=1, seed=0)
+    assert sum(map(len, segments)) == CFG.num_steps * CFG.tokens_per_step
+    text = tokenizer.decode(segments[1], skip_special_tokens=True)
+    assert text.startswith("the rate of loan")
+
+
+def test_master_weights_keep_updates_that_bfloat16_would_lose():
+    layer = torch.nn.Linear(1, 1, bias=False, dtype=torch.bfloat16)
+    layer.weight.data.fill_(1.0)
+    cfg = dataclasses.replace(CFG, learning_rate=1e-3)
+    optimizer = MasterAdamW(layer, cfg, set())
+    for _ in range(8):  # each step is 0.001; bfloat16 near 1 steps by 0.0039
+        layer.weight.grad = torch.ones_like(layer.weight)
+        optimizer.step(1.0)
+    assert optimizer.masters()["weight"].item() == pytest.approx(0.992, abs=1e-4)
+    assert layer.weight.item() == pytest.approx(0.992, abs=2e-3)
+
+
+def test_linear_rate_by_hand():
+    assert linear_rate(0, 10, 2, 0.1) == 0.5
+    assert linear_rate(2, 10, 2, 0.1) == pytest.approx(1.0)
+    assert linear_rate(6, 10, 2, 0.1) == pytest.approx(0.1 + 0.9 * 0.5)
+
+
+@pytest.mark.parametrize("tie", [True, False])
+def test_new_rows_are_the_mean_of_their_pieces(tokenizer, tie):
+    model = tiny_model(tie=tie)
+    base = load_base_tokenizer("mistral-v1")
+    after = as_pretrained(add_pieces(base, ["税", "赔"]), chat=True)
+    grown = expand_embeddings(model, tokenizer, after, num_rows=32_128)
+    pieces = spelling("税", tokenizer)
+    assert tokenizer.convert_ids_to_tokens(pieces) == ["<0xE7>", "<0xA8>", "<0x8E>"]
+    new = after.convert_tokens_to_ids("税")
+    for get in ("get_input_embeddings", "get_output_embeddings"):
+        old, rows = getattr(model, get)().weight, getattr(grown, get)().weight
+        assert rows.shape[0] == 32_128
+        assert torch.equal(rows[:32_000], old)
+        assert torch.allclose(rows[new], old[pieces].mean(dim=0))
+    assert embedding_names(grown) == (
+        {"model.embed_tokens.weight"}
+        if tie
+        else {"model.embed_tokens.weight", "lm_head.weight"}
+    )
+
+
+def test_expansion_refuses_what_cannot_be(tokenizer):
+    model = tiny_model()
+    with pytest.raises(ValueError, match="method"):
+        expand_embeddings(model, tokenizer, tokenizer, num_rows=32_000, method="best")
+    with pytest.raises(ValueError, match="num_rows"):
+        expand_embeddings(model, tokenizer, tokenizer, num_rows=10)
+
+
+def test_flops_by_hand():
+    model = tiny_model()
+    weights = 4 * 16 * 16 + 3 * 16 * 32 + 32_000 * 16
+    assert flops_per_token(model, 32) == 6 * weights + 12 * 1 * 16 * 32
