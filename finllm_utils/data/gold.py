@@ -77,7 +77,11 @@ def score_gold(
     ``originals_kept`` counts only the clean file itself.
     """
     gold = list(gold)
-    texts = {d.id.removeprefix(prefix): _folded(d.text) for d in kept}
+    texts = {
+        d.id.removeprefix(prefix): _folded(d.text)
+        for d in kept
+        if d.id.startswith(prefix)
+    }
     groups = _copies(gold)
     alive = {name: [f for f in group if f in texts] for name, group in groups.items()}
     copies = [g for g in gold if g.duplicate_of]

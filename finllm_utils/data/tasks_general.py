@@ -95,7 +95,7 @@ def text_kind(texts: GeneralTexts, rng: random.Random) -> Task:
     while all(pools.values()):
         for kind, pool in pools.items():
             source = pool.pop()
-            if found := sentences(source.text, low=12, high=50):
+            if found := sentences(source.text, low=12):
                 question = fill(wordings, rng, text=found[0])
                 yield one_turn("text_kind", "general", source.id, question, f"{kind}。")
 
@@ -163,7 +163,7 @@ def order_clauses(texts: GeneralTexts, rng: random.Random) -> Task:
         "这三句话的顺序乱了，正确顺序是什么？\n{text}",
     )
     for source in shuffled(texts.prose, rng):
-        found = sentences(source.text, low=8, high=32)[:3]
+        found = sentences(source.text, low=8, high=24)[:3]
         if len(set(found)) < 3:
             continue
         shown = rng.sample(range(3), 3)
@@ -198,7 +198,7 @@ def mentions(texts: GeneralTexts, rng: random.Random) -> Task:
     )
     terms = [t for s in texts.prose for t in _QUOTED.findall(s.text)]
     for source in shuffled(texts.prose, rng):
-        for sentence in sentences(source.text, low=15, high=50):
+        for sentence in sentences(source.text, low=15):
             if found := _QUOTED.findall(sentence):
                 present = rng.random() < 0.5
                 term = rng.choice(found if present else terms)

@@ -24,7 +24,7 @@ class Source:
     label: str = ""
 
 
-def sentences(text: str, low: int = 8, high: int = 60) -> list[str]:
+def sentences(text: str, low: int = 8, high: int = 48) -> list[str]:
     """Sentences of ``text`` with their end mark, of ``low`` to ``high`` characters."""
     found = (s.strip() for s in _SENTENCE.findall(text))
     return [s for s in found if low <= len(s) <= high]

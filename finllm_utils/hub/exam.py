@@ -136,10 +136,10 @@ def share(marked: list[Marked]) -> float:
 
 def search_hits(
     index: SearchIndex, questions: Sequence[InsuranceQuestion], top_k: int
-) -> dict[str, float]:
-    """Shares of questions with a right passage among the first ``top_k``.
+) -> list[dict[str, float]]:
+    """One row a question: is a right passage among the first ``top_k``?
 
-    whole: among all passages; pool: among a question's own right and 200 wrong ones;
+    whole: among all passages; pool: among its own right and 200 retrieved wrong ones;
     chance_*: what drawing ``top_k`` passages at random would give.
     """
     rows = []
@@ -150,13 +150,13 @@ def search_hits(
         near = set(index.rank_within(question.zh, pool, top_k))
         rows.append(
             {
-                "whole": bool(right & whole),
-                "pool": bool(right & near),
+                "whole": float(bool(right & whole)),
+                "pool": float(bool(right & near)),
                 "chance_whole": _chance(len(index.ids), len(right), top_k),
                 "chance_pool": _chance(len(pool), len(right), top_k),
             }
         )
-    return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
+    return rows
 
 
 def _chance(total: int, right: int, drawn: int) -> float:

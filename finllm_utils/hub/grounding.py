@@ -1,8 +1,8 @@
 """Numbers of a proposed call must stand in the question: a model may not invent one.
 
 The rules only read quantities from the text, so this guards calls that a language model
-proposes. Unit changes are allowed (30 年 as 360 months), and what two of the numbers make
-together (a rate less 20 points, a price less its down payment).
+proposes. Unit changes are allowed (30 年 as 360 months), and what two of the numbers
+make together (a rate less 20 points, a price less its down payment).
 """
 
 import re
@@ -55,7 +55,7 @@ def ungrounded(question: str, arguments: Arguments) -> list[str]:
 
 
 def _combined(said: list[Decimal]) -> list[Decimal]:
-    """Sums, differences and shares of two numbers: LPR less 20 points, price less 30%."""
+    """Sums, differences and shares of two numbers: LPR less 20 points and so on."""
     with exact():
         return [
             combined

@@ -34,7 +34,7 @@ def gae(
 
 
 def whiten(values_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
-    """Values with mean 0 and standard deviation 1 over all valid tokens; 0 elsewhere."""
+    """Values with mean 0 and deviation 1 over all valid tokens; 0 elsewhere."""
     valid_N = values_BT[mask_BT.bool()]
     deviation = valid_N.std(unbiased=False)
     whitened_BT = (values_BT - valid_N.mean()) / (deviation + 1e-8)

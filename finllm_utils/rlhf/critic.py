@@ -17,7 +17,9 @@ class Critic(torch.nn.Module):
     what makes the first advantages meaningful.
     """
 
-    def __init__(self, reward_model: LlamaForSequenceClassification, stats: RewardStats):
+    def __init__(
+        self, reward_model: LlamaForSequenceClassification, stats: RewardStats
+    ):
         """Copies the reward model; the original stays as it is."""
         super().__init__()
         self.network = copy.deepcopy(reward_model).eval()

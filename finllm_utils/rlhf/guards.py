@@ -20,9 +20,9 @@ def require_distinct_pad(eos_id: int | None, pad_id: int | None) -> None:
         )
     if eos_id == pad_id:
         raise PPOFault(
-            f"EOS and PAD are the same token ({eos_id}): the end of a response is masked "
-            "away as padding, so the model never learns to stop; give the tokenizer its "
-            "own <pad>"
+            f"EOS and PAD are the same token ({eos_id}): the end of a response is "
+            "masked away as padding, so the model never learns to stop; give the "
+            "tokenizer its own <pad>"
         )
 
 
@@ -37,7 +37,7 @@ def require_first_ratio(max_deviation: float, tolerance: float) -> None:
 
 
 def require_kl_not_negative(kl_B: torch.Tensor) -> None:
-    """Raises PPOFault when the mean KL of responses is below 0 by four standard errors."""
+    """Raises PPOFault when the mean KL is below 0 by four standard errors."""
     mean = float(kl_B.mean())
     error = float(kl_B.std(unbiased=False)) / max(1, len(kl_B)) ** 0.5
     if mean < -4 * error - 1e-3:
@@ -58,13 +58,15 @@ def require_finite(values: dict[str, float]) -> None:
         )
 
 
-def entropy_drift(entropy: float, first_entropy: float, floor: float = 0.2) -> str | None:
+def entropy_drift(
+    entropy: float, first_entropy: float, floor: float = 0.2
+) -> str | None:
     """A sentence when the entropy fell below ``floor`` of its start."""
     if entropy >= floor * first_entropy:
         return None
     return (
-        f"entropy collapsed from {first_entropy:.2f} to {entropy:.2f} nats a token: the "
-        "policy repeats a few answers; raise ppo.kl_coef or lower ppo.learning_rate"
+        f"entropy collapsed from {first_entropy:.2f} to {entropy:.2f} nats a token: "
+        "the policy repeats a few answers; raise ppo.kl_coef or lower ppo.learning_rate"
     )
 
 
@@ -80,11 +82,13 @@ def length_drift(length: float, first_length: float, factor: float = 1.5) -> str
     )
 
 
-def value_drift(max_value: float, reward_clip: float, factor: float = 4.0) -> str | None:
+def value_drift(
+    max_value: float, reward_clip: float, factor: float = 4.0
+) -> str | None:
     """A sentence when a predicted value is far beyond any possible reward."""
     if max_value <= factor * reward_clip:
         return None
     return (
-        f"a value of {max_value:.1f} stands against rewards of at most {reward_clip:.1f}: "
-        "the critic explodes; lower ppo.critic_learning_rate or ppo.vf_coef"
+        f"a value of {max_value:.1f} stands against rewards of at most "
+        f"{reward_clip:.1f}: the critic explodes; lower ppo.critic_learning_rate or ppo.vf_coef"
     )

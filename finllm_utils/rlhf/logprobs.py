@@ -41,12 +41,16 @@ class TokenLogprobs(torch.autograd.Function):
         hidden_ND, weight_VD, targets_N, log_sums_N = ctx.saved_tensors
         weight = weight_VD.to(hidden_ND.dtype)
         grad_hidden_ND = torch.empty_like(hidden_ND)
-        grad_weight_VD = torch.zeros_like(weight_VD) if ctx.needs_input_grad[1] else None
+        grad_weight_VD = (
+            torch.zeros_like(weight_VD) if ctx.needs_input_grad[1] else None
+        )
         scaled_N = grad_N / ctx.temperature
         for rows in torch.arange(len(hidden_ND)).split(CHUNK_ROWS):
             part = slice(int(rows[0]), int(rows[-1]) + 1)
             logits = (hidden_ND[part] @ weight.T).float().div_(ctx.temperature)
-            grad = logits.sub_(log_sums_N[part, None]).exp_().mul_(-scaled_N[part, None])
+            grad = (
+                logits.sub_(log_sums_N[part, None]).exp_().mul_(-scaled_N[part, None])
+            )
             grad.scatter_add_(1, targets_N[part, None], scaled_N[part, None])
             grad = grad.to(hidden_ND.dtype)
             grad_hidden_ND[part] = grad @ weight
@@ -62,7 +66,7 @@ def response_logprobs(
     temperature: float,
     dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
-    """log p of each response token given all before it, (B, T) float32; 0 outside the mask.
+    """log p of each response token given all before it, (B, T); 0 outside the mask.
 
     Args: temperature divides the logits, as when sampling; dtype bfloat16 runs the
     matrices in autocast, the softmax stays float32.
@@ -82,7 +86,7 @@ def logprobs_and_entropy(
     temperature: float,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[torch.Tensor, float]:
-    """As ``response_logprobs`` without gradients, and the mean entropy in nats a token."""
+    """As ``response_logprobs`` without gradients, and the entropy in nats a token."""
     hidden_ND, targets_N = _hidden_and_targets(policy, rollout, dtype)
     weight, parts, entropy = policy.lm_head.weight.to(dtype), [], 0.0
     for hidden, targets in zip(
@@ -100,7 +104,7 @@ def logprobs_and_entropy(
 def response_hidden(
     decoder: torch.nn.Module, rollout: Rollout, dtype: torch.dtype
 ) -> torch.Tensor:
-    """Hidden states that predict each response column, (B, T, D): one column earlier."""
+    """Hidden states that predict each response token, (B, T, D): a column earlier."""
     with _autocast(rollout.ids_BL.device.type, dtype):
         hidden_BLD = decoder(
             input_ids=rollout.ids_BL,

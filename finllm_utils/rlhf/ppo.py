@@ -96,7 +96,9 @@ def train_ppo(
         experience = collect_experience(
             policy, ref_policy, critic, reward_function, rollout, cfg, eos_id, dtype
         )
-        steps = take_steps(policy, critic, optimizers, experience, cfg, seed + update, dtype)
+        steps = take_steps(
+            policy, critic, optimizers, experience, cfg, seed + update, dtype
+        )
         for schedule in schedules:
             schedule.step()
         figures = _figures(experience, eos_id) | steps
@@ -118,7 +120,7 @@ def collect_experience(
     eos_id: int,
     dtype: torch.dtype = torch.float32,
 ) -> Experience:
-    """Scores, log-probabilities, values, whitened advantages and returns of a rollout."""
+    """Scores, log-probabilities, values, advantages and returns of a rollout."""
     mask_BT = rollout.response_mask_BT
     scores_B = torch.as_tensor(
         reward_function(rollout.sequences()), dtype=torch.float32, device=mask_BT.device
@@ -171,7 +173,9 @@ def take_steps(
     for _ in range(cfg.num_ppo_epochs):
         order = torch.randperm(num_rows, generator=shuffle)
         for rows in order.split(num_rows // cfg.num_mini_batches):
-            loss, figures = _mini_batch_loss(policy, critic, experience, rows, cfg, dtype)
+            loss, figures = _mini_batch_loss(
+                policy, critic, experience, rows, cfg, dtype
+            )
             if not seen:
                 guards.require_first_ratio(
                     figures["max_ratio_deviation"], FIRST_RATIO_TOLERANCE[dtype]

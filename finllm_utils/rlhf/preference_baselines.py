@@ -40,7 +40,9 @@ def shorter_margins(pairs: Sequence[PreferencePair]) -> list[int]:
 
 def overlap_margins(pairs: Sequence[PreferencePair]) -> list[float]:
     """How much more of the question's character bigrams the preferred answer holds."""
-    return [_overlap(p.prompt, p.chosen) - _overlap(p.prompt, p.rejected) for p in pairs]
+    return [
+        _overlap(p.prompt, p.chosen) - _overlap(p.prompt, p.rejected) for p in pairs
+    ]
 
 
 def _bigrams(text: str) -> set[str]:

@@ -2,8 +2,8 @@
 
 A pair prefers a right answer to a wrong one of the same question. The wrong answer is
 *hard* (retrieved for the question and as long as the right one, so that length tells
-nothing) or *random* (right for some other question). Answers are cut once, at a sentence
-end, for every use. Notebook 07 calls this; nothing here scores or trains.
+nothing) or *random* (right for some other question). Answers are cut once, at a
+sentence end, for every use. Notebook 07 calls this; nothing here scores or trains.
 """
 
 import random
@@ -85,7 +85,7 @@ def random_pairs(
     seed: int,
     banned: Collection[str] = (),
 ) -> list[PreferencePair]:
-    """One pair a question: its right answer and one that is right for another question."""
+    """One pair a question: its right answer and one of another question."""
     rng = random.Random(seed)
     usable = [q for q in questions if any(a not in banned for a in q.positives)]
     pairs = []

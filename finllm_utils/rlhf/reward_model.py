@@ -54,7 +54,9 @@ def encode_pairs(
     encoded = []
     for pair in pairs:
         prompt = encode_prompt(tokenizer, pair.prompt)
-        both = tuple(prompt + encode_answer(tokenizer, a) for a in (pair.chosen, pair.rejected))
+        both = tuple(
+            prompt + encode_answer(tokenizer, a) for a in (pair.chosen, pair.rejected)
+        )
         if (longest := max(map(len, both))) > max_seq_len:
             raise ValueError(
                 f"pair {pair.id} has {longest} tokens, reward.max_seq_len is "
@@ -85,8 +87,8 @@ def load_reward_model(folder: Path | str) -> LlamaForSequenceClassification:
     """A model with one output from ``folder``, in float32 and eval mode."""
     if not (Path(folder) / "config.json").is_file():
         raise ValueError(
-            f"{folder}: no model here; run notebooks/07_reward_model.ipynb, or give the "
-            "folder of a model in Hugging Face format"
+            f"{folder}: no model here; run notebooks/07_reward_model.ipynb, or give "
+            "the folder of a model in Hugging Face format"
         )
     model = AutoModelForSequenceClassification.from_pretrained(
         str(folder), num_labels=1, dtype=torch.float32, local_files_only=True
@@ -133,7 +135,7 @@ def train_reward_model(
 def _trainer_settings(
     cfg: RewardConfig, scratch: str, seed: int, dtype: str, device_type: str
 ) -> TrlRewardConfig:
-    """trl's settings; its own defaults (bf16, checkpointing, lr 1e-4) are overridden."""
+    """trl's settings; its defaults (bf16, checkpointing, lr 1e-4) are overridden."""
     return TrlRewardConfig(
         output_dir=scratch,
         learning_rate=cfg.learning_rate,
@@ -175,7 +177,10 @@ def score_sequences(
     begin = 0
     while begin < len(order):
         end = begin + 1
-        while end < len(order) and (end + 1 - begin) * len(sequences[order[end]]) <= batch_tokens:
+        while (
+            end < len(order)
+            and (end + 1 - begin) * len(sequences[order[end]]) <= batch_tokens
+        ):
             end += 1
         rows = order[begin:end]
         scores[rows] = _score_batch(model, [sequences[i] for i in rows], dtype)

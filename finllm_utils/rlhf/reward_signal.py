@@ -24,8 +24,8 @@ class RewardStats:
     def __post_init__(self) -> None:
         if not self.std > 1e-6:
             raise ValueError(
-                f"reward std={self.std}: the reward model gives all SFT samples the same "
-                "score; train it longer (reward.num_pairs) before PPO"
+                f"reward std={self.std}: the reward model gives all SFT samples the "
+                "same score; train it longer (reward.num_pairs) before PPO"
             )
 
     def normalise(self, scores: np.ndarray) -> np.ndarray:

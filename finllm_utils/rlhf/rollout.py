@@ -46,7 +46,7 @@ class Rollout:
         )
 
     def sequences(self) -> list[list[int]]:
-        """Prompt and response of each row without padding, as the reward model reads it."""
+        """Prompt and response of each row without padding, for the reward model."""
         rows = zip(self.ids_BL, self.attention_mask_BL.bool(), strict=True)
         return [ids[mask].tolist() for ids, mask in rows]
 

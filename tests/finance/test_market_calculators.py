@@ -96,7 +96,8 @@ def test_expressions(text, value):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1 +", "(1", "1 / 0", "2 ** 99999", "__import__('os')", "1 2", "*3", ")"]
+    "text",
+    ["", "1 +", "(1", "1 / 0", "2 ** 99999", "__import__('os')", "1 2", "*3", ")"],
 )
 def test_bad_expressions_are_refused(text):
     with pytest.raises(ValueError, match="express|exponent|bracket|empty|unexpected"):

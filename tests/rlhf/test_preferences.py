@@ -74,9 +74,7 @@ def test_random_pairs_use_another_questions_answer():
 
 
 def test_training_mix():
-    pairs = training_pairs(
-        QUESTIONS, TEXTS, num_pairs=8, random_share=0.5, **RULES
-    )
+    pairs = training_pairs(QUESTIONS, TEXTS, num_pairs=8, random_share=0.5, **RULES)
     kinds = [p.source.split()[1] for p in pairs]
     assert (kinds.count("hard"), kinds.count("random")) == (4, 4)
     assert len({p.id for p in pairs}) == 8
@@ -85,7 +83,10 @@ def test_training_mix():
 def test_accuracy_and_wilson_by_hand():
     assert accuracy([1.0, -1.0, 0.0, 2.0]) == 0.625
     low, high = wilson_bounds(0.5, 10)
-    assert (low, high) == (pytest.approx(0.2366, abs=1e-4), pytest.approx(0.7634, abs=1e-4))
+    assert (low, high) == (
+        pytest.approx(0.2366, abs=1e-4),
+        pytest.approx(0.7634, abs=1e-4),
+    )
     with pytest.raises(ValueError, match="empty"):
         wilson_bounds(0.5, 0)
 

@@ -48,7 +48,11 @@ def folder(tmp_path):
 
 def _pair(i, chosen="w1 w2", rejected="w3 w4"):
     return PreferencePair(
-        id=f"q{i}|a|b", prompt=f"w{5 + i % 9}", chosen=chosen, rejected=rejected, source="x"
+        id=f"q{i}|a|b",
+        prompt=f"w{5 + i % 9}",
+        chosen=chosen,
+        rejected=rejected,
+        source="x",
     )
 
 
@@ -81,7 +85,9 @@ def test_start_is_seeded_and_keeps_the_language_model(folder, tokenizer):
         first.score.weight, start_reward_model(folder, tokenizer, seed=1).score.weight
     )
     source = LlamaForCausalLM.from_pretrained(folder)
-    assert torch.equal(first.model.embed_tokens.weight, source.model.embed_tokens.weight)
+    assert torch.equal(
+        first.model.embed_tokens.weight, source.model.embed_tokens.weight
+    )
     assert first.score.weight.std().item() == pytest.approx(33**-0.5, rel=0.5)
 
 

@@ -104,7 +104,9 @@ def test_chunked_gradient_equals_plain(monkeypatch):
     weight = torch.randn(11, 5, dtype=torch.float64, requires_grad=True)
     targets, outer = torch.randint(11, (8,)), torch.randn(8)
     ours = TokenLogprobs.apply(hidden, weight, targets, 0.7)
-    plain = ((hidden @ weight.T) / 0.7).log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    plain = (
+        ((hidden @ weight.T) / 0.7).log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    )
     assert torch.allclose(ours.double(), plain, atol=1e-5)
     (ours * outer).sum().backward()
     mine = [hidden.grad.clone(), weight.grad.clone()]
