@@ -4,6 +4,7 @@ The kernel is a child of this process and dies with it; ``kill_orphans`` ends wh
 killed run may still have left behind.
 """
 
+import logging
 import os
 import re
 import signal
@@ -163,6 +164,8 @@ def execute(
     import papermill
     from nbclient.exceptions import DeadKernelError
 
+    # It warns of parameters that it cannot parse; notebooks.py has checked them all.
+    logging.getLogger("papermill").setLevel(logging.ERROR)
     progress = Progress(stage=source.stem)
     memory = MemoryWatch()
     memory.start()
@@ -182,11 +185,7 @@ def execute(
                 extra_arguments=["--log-level=ERROR"],  # a local kernel needs no notes
             )
     except papermill.PapermillExecutionError as error:
-        failure = (
-            _ANSI.sub("", f"{error.ename}: {error.evalue}"),
-            progress.cell,
-            error.source,
-        )
+        failure = _described(error), progress.cell, error.source
     except DeadKernelError:
         failure = _dead_kernel(), progress.cell, ""
     except Exception as error:  # a kernel that cannot start, an unwritable folder
@@ -201,6 +200,14 @@ def execute(
         cell=cell,
         source=code,
     )
+
+
+def _described(error: "papermill.PapermillExecutionError") -> str:  # noqa: F821
+    """The error and the line of the cell that raised it."""
+    text = _ANSI.sub("", f"{error.ename}: {error.evalue}".rstrip(": "))
+    trace = _ANSI.sub("", "\n".join(error.traceback))
+    line = re.search(r"^-+> *\d+ (.+)$", trace, re.MULTILINE)
+    return f"{text} at `{line[1].strip()}`" if line else text
 
 
 def _dead_kernel() -> str:

@@ -144,6 +144,8 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed)
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # Filling every new tensor with NaN finds bugs but costs a pass over memory each time.
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def quieten() -> None:

@@ -143,7 +143,7 @@ def test_large_figures_shrink_small_ones_stay():
     assert len(base64.b64decode(large)) > 80 * 1024
     assert len(base64.b64decode(shrink_png(large, "x"))) <= 80 * 1024
     with pytest.raises(ValueError, match="draw it smaller"):
-        shrink_png(png(900), "cell 3")
+        shrink_png(png(700), "cell 3")
 
 
 def test_outputs_are_cleaned():

@@ -19,11 +19,12 @@ from finllm_utils.data.shingles import (
     fold,
     fold_texts,
     is_latin,
+    sorted_set,
     window_hashes,
 )
 
 _MIN_ITEM = 8  # shorter items, such as 什么是保险, are ordinary language
-_FILTER_BITS = 22
+_FILTER_BITS = 25  # 32 MB; a tenth full with three million windows
 _SENTENCE_END = re.compile(r"(?<=[。？！?!\n])")
 
 
@@ -39,15 +40,20 @@ class HeldoutIndex:
     @classmethod
     def build(cls, texts: Iterable[str], ngram: int) -> "HeldoutIndex":
         """The index of ``texts``; one shorter than a window matches as a sentence."""
+        texts = list(texts)
+        codes, bounds, _ = fold(texts)
+        latin = is_latin(codes, bounds)
         windows, items = [np.zeros(0, np.uint64)], []
-        for text in texts:
-            codes, bounds, _ = fold([text])
-            num = ngram * (LATIN_FACTOR if is_latin(codes, bounds)[0] else 1)
-            if len(codes) >= num:
-                windows.append(window_hashes(codes, num))
-            elif len(codes) >= _MIN_ITEM:
-                items.extend(fold_texts([text]))
-        return cls(ngram, np.unique(np.concatenate(windows)), items)
+        for group, num in ((~latin, ngram), (latin, ngram * LATIN_FACTOR)):
+            inside = np.repeat(group, np.diff(bounds))  # windows within one text
+            owner = np.repeat(np.arange(len(texts)), np.diff(bounds))
+            hashes = window_hashes(codes, num)
+            end = owner[len(owner) - len(hashes) :]
+            whole = inside[: len(hashes)] & (owner[: len(hashes)] == end)
+            windows.append(hashes[whole])
+            short = group & (np.diff(bounds) < num) & (np.diff(bounds) >= _MIN_ITEM)
+            items += fold_texts([texts[i] for i in np.flatnonzero(short)])
+        return cls(ngram, sorted_set(np.concatenate(windows)), items)
 
     def save(self, path: Path) -> None:
         """Writes the index as ``.npz`` for worker processes."""

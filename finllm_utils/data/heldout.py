@@ -1,4 +1,4 @@
-"""Every text that training must not contain: held-out documents and evaluation items."""
+"""Every text that training must not contain: held-out text and evaluation items."""
 
 from pathlib import Path
 

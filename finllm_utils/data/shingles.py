@@ -94,7 +94,13 @@ def shingle_set(text: str, ngram: int) -> np.ndarray:
     """
     codes, bounds, _ = fold([text])
     num = ngram * (LATIN_FACTOR if is_latin(codes, bounds)[0] else 1)
-    return np.unique(window_hashes(codes, max(1, min(num, len(codes)))))
+    return sorted_set(window_hashes(codes, max(1, min(num, len(codes)))))
+
+
+def sorted_set(values: np.ndarray) -> np.ndarray:
+    """The different values, sorted; faster than ``np.unique`` on hashes."""
+    values = np.sort(values)
+    return values[np.concatenate(([True], values[1:] != values[:-1]))[: len(values)]]
 
 
 def jaccard(first: np.ndarray, second: np.ndarray) -> float:

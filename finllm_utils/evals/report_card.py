@@ -19,7 +19,7 @@ COLUMNS = {
     "bpb finance_zh": "bpb.{model}.finance_zh",
     "bpb english": "bpb.{model}.english",
     "choice accuracy": "sft.choice_accuracy.{model}",
-    "answer nats/token": "sft.answer_nats.{model}",
+    "answer nats/token": "sft.heldout_answer_nats.{model}",
 }
 """Column heading to report key; a stage that lacks a figure shows a dash."""
 ALIGNMENT = ("rm.", "ppo.")

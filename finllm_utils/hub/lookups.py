@@ -9,6 +9,7 @@ from finllm_utils.config import HubConfig
 from finllm_utils.finance import fx
 from finllm_utils.finance.conventions import round_half_up
 from finllm_utils.hub import tools
+from finllm_utils.hub.arithmetic import plain
 from finllm_utils.hub.calculators import money
 from finllm_utils.hub.currencies import chinese_name
 from finllm_utils.hub.search import SearchIndex
@@ -49,7 +50,7 @@ class Sources:
         cross = fx.fixing(self.rates, args.base, args.quote, args.date)
         value = fx.convert(args.amount, cross, args.quote)
         unit = "元" if args.quote == "CNY" else chinese_name(args.quote)
-        left = money(args.amount, chinese_name(args.base))
+        left = money(Decimal(plain(args.amount)), chinese_name(args.base))
         return Answer(
             value=value,
             unit=unit,
@@ -58,7 +59,7 @@ class Sources:
                 f"（{cross.day} 定盘{_moved(args.date, cross.day)}）"
             ),
             source=f"ECB reference rate, {cross.day}; {args.base}/{args.quote}, "
-            f"amount={args.amount}",
+            f"amount={plain(args.amount)}",
             details={"rate": str(round_half_up(cross.rate, RATE_DECIMALS))},
         )
 

@@ -90,5 +90,6 @@ def value_drift(
         return None
     return (
         f"a value of {max_value:.1f} stands against rewards of at most "
-        f"{reward_clip:.1f}: the critic explodes; lower ppo.critic_learning_rate or ppo.vf_coef"
+        f"{reward_clip:.1f}: the critic explodes; lower ppo.critic_learning_rate or "
+        "ppo.vf_coef"
     )

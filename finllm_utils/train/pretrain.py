@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from transformers import PreTrainedModel
 
 from finllm_utils.config import PretrainConfig, RuntimeConfig
 from finllm_utils.runtime import resolve_device, resolve_dtype
 from finllm_utils.train.bins import PackedBin, labels_of, position_ids
+from finllm_utils.train.cross_entropy import tiled_cross_entropy
 from finllm_utils.train.mixture import DOMAINS, RowPlan, plan_rows
 from finllm_utils.train.optim import MasterAdamW, linear_rate
 
@@ -73,8 +73,10 @@ def token_loss_sum(
         use_cache=False,
     ).last_hidden_state
     kept = labels != -100
-    logits_NV = model.lm_head(hidden_BTD.flatten(0, 1)[kept])
-    return F.cross_entropy(logits_NV, labels[kept], reduction="sum"), int(kept.sum())
+    loss = tiled_cross_entropy(
+        hidden_BTD.flatten(0, 1)[kept], model.lm_head.weight, labels[kept]
+    )
+    return loss, int(kept.sum())
 
 
 def select_trainable(model: PreTrainedModel, names: set[str] | None) -> None:

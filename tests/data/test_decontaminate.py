@@ -5,7 +5,9 @@ import pytest
 from finllm_utils.data.decontaminate import HeldoutIndex, cut_lines, remove_overlaps
 
 HELD = "存款保险实行限额偿付，最高偿付限额为人民币五十万元，中国人民银行会同有关部门可以调整。"
-OTHER = "转股价值等于债券面值除以转股价，再乘以正股价格，它随正股价格一起涨跌，与债底无关。"
+OTHER = (
+    "转股价值等于债券面值除以转股价，再乘以正股价格，它随正股价格一起涨跌，与债底无关。"
+)
 ENGLISH = (
     "The deposit insurance fund pays depositors of a failed bank up to a limit that "
     "the law fixes, and the regulator may change that limit from time to time."
@@ -56,7 +58,7 @@ def test_latin_text_needs_a_window_three_times_as_long(index):
 def test_overlaps_are_placed_in_the_right_text_of_a_batch(index):
     found = index.overlaps([OTHER, "甲乙丙" + HELD[:25], OTHER])
     assert list(found) == [1]
-    (start, end), = found[1]
+    ((start, end),) = found[1]
     assert ("甲乙丙" + HELD[:25])[start:end].startswith("存款保险")
 
 

@@ -61,13 +61,21 @@ def test_pdf_loses_heads_feet_and_page_numbers_and_lines_are_rejoined(tmp_path):
 
 
 def test_running_lines_by_hand():
-    pages = [["某公司年度报告", "正文一", "第1页 共2页"], ["某公司年度报告", "正文二", "第2页 共2页"]]
+    pages = [
+        ["某公司年度报告", "正文一", "第1页 共2页"],
+        ["某公司年度报告", "正文二", "第2页 共2页"],
+    ]
     assert remove_running_lines(pages) == ["正文一", "正文二"]
     assert remove_running_lines([["标题", "正文", "2024"]]) == ["标题", "正文"]
 
 
 def test_join_lines_starts_anew_at_headings():
-    lines = ["利率上升时债券价格下降，久期越长下降得", "越多。", "第一条 投资者应当了解久期的含义及其用途", "（一）久期"]
+    lines = [
+        "利率上升时债券价格下降，久期越长下降得",
+        "越多。",
+        "第一条 投资者应当了解久期的含义及其用途",
+        "（一）久期",
+    ]
     assert join_lines(lines) == (
         "利率上升时债券价格下降，久期越长下降得越多。\n第一条 投资者应当了解久期的含义及其用途\n（一）久期"
     )
@@ -82,7 +90,11 @@ def test_docx_in_document_order_with_merged_cells_once(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("a.pdf", pdf_file([["text"]], encrypted=True), "encrypted PDF.*qpdf --decrypt"),
+        (
+            "a.pdf",
+            pdf_file([["text"]], encrypted=True),
+            "encrypted PDF.*qpdf --decrypt",
+        ),
         ("a.pdf", pdf_file([[]]), "without text.*OCR"),
         ("a.pdf", b"%PDF-1.4 nothing", "not a readable PDF|without text"),
         ("a.docx", b"\xd0\xcf\x11\xe0" + b"0" * 64, "encrypted or old Word"),
@@ -106,7 +118,9 @@ def test_sources_yield_rows_and_files_in_order(tmp_path):
 
     folder = tmp_path / "mine"
     (folder / "sub").mkdir(parents=True)
-    (folder / "b.jsonl").write_text('{"text": "甲"}\n\n{"id": 7, "text": "乙"}\n', "utf-8")
+    (folder / "b.jsonl").write_text(
+        '{"text": "甲"}\n\n{"id": 7, "text": "乙"}\n', "utf-8"
+    )
     parquet.write_table(pa.table({"text": ["丙"]}), folder / "c.parquet")
     (folder / "sub" / "a.txt").write_text("丁", "utf-8")
     (folder / ".hidden").write_text("x")
@@ -121,10 +135,16 @@ def test_sources_yield_rows_and_files_in_order(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"text": "甲"}\n{"text": ', r"a\.jsonl, line 2: broken JSON.*repair or delete"),
+        (
+            '{"text": "甲"}\n{"text": ',
+            r"a\.jsonl, line 2: broken JSON.*repair or delete",
+        ),
         ('{"body": "甲"}\n', r"a\.jsonl, line 1: no text field"),
         ("", r"a\.jsonl: empty file"),
-        (json.dumps({"text": "长" * 2_000}), r"a\.jsonl, line 1: longer than 1,000 bytes"),
+        (
+            json.dumps({"text": "长" * 2_000}),
+            r"a\.jsonl, line 1: longer than 1,000 bytes",
+        ),
     ],
 )
 def test_broken_lines_are_named(tmp_path, line, message):

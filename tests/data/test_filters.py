@@ -44,7 +44,10 @@ def test_char_stats_by_hand():
 
 def test_length_counts_letters_not_marks():
     assert check_length(char_stats("好" * 40), 40) == (True, "")
-    assert check_length(char_stats("好" * 39 + "。" * 50), 40) == (False, "too_short:39")
+    assert check_length(char_stats("好" * 39 + "。" * 50), 40) == (
+        False,
+        "too_short:39",
+    )
 
 
 def test_chinese_share():
@@ -63,7 +66,10 @@ def test_chinese_share():
         ("鐨勫€哄埜浠锋牸瀵瑰埄鐜囧彉鍖栫殑鏁忔劅绋嬪害" * 3, "mojibake_han"),
         ("é“¶è¡Œåº”å½“æŒ‰ç…§" * 5, "mojibake_latin"),
         ("600519 1688.00 12.5 " * 20 + "合计", "numbers"),
-        ("苹桌灯椅窗鞋帽杯碗盘勺叉刀锅炉盆桶瓶罐篮筐箱柜架床铺被褥枕席帘" * 3, "no_func"),
+        (
+            "苹桌灯椅窗鞋帽杯碗盘勺叉刀锅炉盆桶瓶罐篮筐箱柜架床铺被褥枕席帘" * 3,
+            "no_func",
+        ),
         ("data:image/png;base64," + "iVBORw0KGgoAAAANSUhEUg" * 20, "encoded_data"),
     ],
 )

@@ -28,7 +28,7 @@ def test_checksums_hold_for_examples_and_break_with_one_digit():
     assert is_identity_card(CARD)
     assert not is_identity_card("110105194912310021")
     assert not is_identity_card("11010519491331002X")  # month 13
-    assert is_luhn("79927398713")is False  # too short for a card
+    assert is_luhn("79927398713") is False  # too short for a card
     assert is_luhn("4111111111111111")
     assert not is_luhn("4111111111111112")
     code = credit_completed("91350100M000100Y4")

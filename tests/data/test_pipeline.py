@@ -53,7 +53,9 @@ def cleaned(tmp_path_factory):
 
 def kept(output) -> dict[str, Document]:
     files = [output / f"{d}.jsonl" for d in DOMAINS]
-    documents = [d for f in files if f.stat().st_size for d in read_records(f, Document)]
+    documents = [
+        d for f in files if f.stat().st_size for d in read_records(f, Document)
+    ]
     return {d.id: d for d in documents}
 
 
@@ -82,7 +84,9 @@ def test_pii_is_masked_and_counted(cleaned):
 
 def test_funnel_adds_up(cleaned):
     output, rejected, funnel = cleaned
-    totals = [sum(r["docs"] for r in funnel if r["step"] == s) for s in ("read", *STEPS)]
+    totals = [
+        sum(r["docs"] for r in funnel if r["step"] == s) for s in ("read", *STEPS)
+    ]
     assert totals[0] == len(items())
     assert totals == sorted(totals, reverse=True)
     assert totals[-1] == len(kept(output)) == len(items()) - len(rejected)
@@ -143,7 +147,11 @@ def test_gold_scores_by_hand(tmp_path):
     path = tmp_path / "gold.jsonl"
     path.write_text("".join(json.dumps(r) + "\n" for r in rows), "utf-8")
     gold = read_gold(path)
-    documents = [doc("raw/b", "利率上升"), doc("raw/c", "拨打95588"), doc("raw/d", "乱")]
+    documents = [
+        doc("raw/b", "利率上升"),
+        doc("raw/c", "拨打95588"),
+        doc("raw/d", "乱"),
+    ]
     score = score_gold(gold, documents)
     assert score.planted_duplicates_found == 1  # b stands for a, which is gone
     assert score.clean_kept == pytest.approx(2 / 3)

@@ -111,9 +111,7 @@ def test_near_duplicates_find_all_pairs_above_the_threshold_and_no_other():
     kept = [i for i in range(len(texts)) if i not in dropped]
     for i, (original, similarity) in dropped.items():
         assert original in kept
-        assert similarity == pytest.approx(
-            python_jaccard(texts[i], texts[original], 5)
-        )
+        assert similarity == pytest.approx(python_jaccard(texts[i], texts[original], 5))
         assert similarity >= 0.8
     for a in kept:
         for b in kept:
