@@ -312,7 +312,7 @@ class PPOConfig:
     """Weight of the per-token KL in the reward."""
     train_embeddings: bool = False
     """Also train embed_tokens (and lm_head where they are tied). Off: most rows are
-    never sampled, so they would only pick up noise, and a third of the time goes there."""
+    never sampled, so they only pick up noise, and a third of the time goes there."""
     clip_range: float = 0.2
     """Ratio clip."""
     value_clip_range: float = 0.2
@@ -352,9 +352,9 @@ class EvalsConfig:
     """Insurance questions with four options."""
     num_bootstrap: int = 1000
     """Resamples of an interval."""
-    num_curve_documents: int = 60
-    """Held-out documents a domain that 09 scores again with the model of every stage."""
-    num_template_items: int = 100
+    num_curve_documents: int = 40
+    """Held-out documents a domain that 09 scores again with every stage's model."""
+    num_template_items: int = 60
     """Four-option questions asked again under other prompts."""
     choice_tolerance: float = 0.1
     """Longest option over shortest, less one."""

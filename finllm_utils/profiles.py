@@ -99,7 +99,7 @@ def toy() -> Profile:
             num_eval_prompts=256,
         ),
         evals=EvalsConfig(
-            batch_tokens=4_096, max_documents=1_000, num_choice_items=400
+            batch_tokens=4_096, max_documents=1_000, num_choice_items=300
         ),
     )
 

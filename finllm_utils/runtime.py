@@ -144,7 +144,7 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed)
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Filling every new tensor with NaN finds bugs but costs a pass over memory each time.
+    # Filling every new tensor with NaN finds bugs but costs a pass over memory.
     torch.utils.deterministic.fill_uninitialized_memory = False
 
 

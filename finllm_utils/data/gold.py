@@ -77,11 +77,7 @@ def score_gold(
     ``originals_kept`` counts only the clean file itself.
     """
     gold = list(gold)
-    texts = {
-        d.id.removeprefix(prefix): _folded(d.text)
-        for d in kept
-        if d.id.startswith(prefix)
-    }
+    texts = _folded_texts(kept, prefix)
     groups = _copies(gold)
     alive = {name: [f for f in group if f in texts] for name, group in groups.items()}
     copies = [g for g in gold if g.duplicate_of]
@@ -110,12 +106,14 @@ def score_gold(
     ]
     decoys = [(g, s) for g in clean for s in g.pii_decoys if g.file in texts]
     masked = [(g, s) for g, s in decoys if _folded(s) not in texts[g.file]]
-    missed = [f"copy stayed: {g.file}" for g in remaining]
-    missed += [f"clean lost: {g.file}" for g in lost]
-    missed += [f"dirty stayed: {g.file} {g.faults}" for g in stayed]
-    missed += [f"PII left: {g.file} {s}" for g, s in left]
-    missed += [f"sentence gone: {g.file} {s}" for g, s in gone]
-    missed += [f"decoy masked: {g.file} {s}" for g, s in masked]
+    missed = {
+        "copy stayed": [g.file for g in remaining],
+        "clean lost": [g.file for g in lost],
+        "dirty stayed": [f"{g.file} {', '.join(g.faults)}" for g in stayed],
+        "PII left": [f"{g.file} {s}" for g, s in left],
+        "sentence gone": [f"{g.file} {s}" for g, s in gone],
+        "decoy masked": [f"{g.file} {s}" for g, s in masked],
+    }
     return GoldScore(
         num_clean=len(clean),
         num_dirty=len(dirty),
@@ -126,8 +124,13 @@ def score_gold(
         dirty_dropped=_share(len(dirty) - len(stayed), len(dirty)),
         key_sentences_kept=_share(len(sentences) - len(gone), len(sentences)),
         decoys_kept=_share(len(decoys) - len(masked), len(decoys)),
-        missed=missed,
+        missed=[f"{what}: {item}" for what in missed for item in missed[what]],
     )
+
+
+def _folded_texts(kept: Iterable[Document], prefix: str) -> dict[str, str]:
+    raw = [d for d in kept if d.id.startswith(prefix)]
+    return {d.id.removeprefix(prefix): _folded(d.text) for d in raw}
 
 
 def _copies(gold: Iterable[GoldItem]) -> dict[str, list[str]]:

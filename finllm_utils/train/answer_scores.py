@@ -3,7 +3,7 @@
 Nats per answer token, comparable between models that share one tokenizer only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
@@ -40,6 +40,46 @@ def score_answers(
         AnswerScore(item.task, total, len(ids))
         for item, total, ids in zip(instructions, nats, answers, strict=True)
     ]
+
+
+class TaskWatch:
+    """Call it with a step: held-out nats by task go to ``history`` and to ``log``.
+
+    One average hides a task that gets worse (XuanYuan3 watches each class of data).
+    """
+
+    def __init__(
+        self,
+        model: LlamaForCausalLM,
+        tokenizer: PreTrainedTokenizerBase,
+        instructions: Sequence[Instruction],
+        *,
+        per_task: int,
+        batch_tokens: int,
+        log: Callable[..., None],
+    ) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.batch_tokens, self.log = batch_tokens, log
+        self.history: dict[int, dict[str, float]] = {}
+        groups: dict[str, list[Instruction]] = {}
+        for item in instructions:
+            groups.setdefault(item.task, []).append(item)
+        self.items = [i for name in sorted(groups) for i in groups[name][:per_task]]
+
+    def __call__(self, step: int) -> None:
+        """Scores the watched items; a step seen before is not scored again."""
+        if step in self.history:
+            return
+        scores = score_answers(
+            self.model, self.tokenizer, self.items, self.batch_tokens
+        )
+        self.history[step] = nats_by_task(scores)
+        self.log(step, heldout_nats=mean_nats(scores))
+
+    def curves(self, tasks: Sequence[str]) -> dict[str, tuple[list, list]]:
+        """{task: (steps, nats per token)}."""
+        steps = list(self.history)
+        return {t: (steps, [row[t] for row in self.history.values()]) for t in tasks}
 
 
 def mean_nats(scores: Sequence[AnswerScore]) -> float:

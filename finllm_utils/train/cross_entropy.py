@@ -1,9 +1,9 @@
 """Cross-entropy through the output layer in tiles of the vocabulary.
 
 With 38,912 rows the output layer is most of a toy step, and what costs is not its
-arithmetic but moving B x T x V numbers through memory several times. Here exp(logits) is
-made one cache-sized tile at a time and never normalised: the softmax's denominator is
-divided out of the two small gradients instead.
+arithmetic but moving B x T x V numbers through memory several times. Here exp(logits)
+is made one cache-sized tile at a time and never normalised: the softmax's denominator
+is divided out of the two small gradients instead.
 """
 
 import torch
@@ -18,7 +18,9 @@ class _TiledCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden_ND, weight_VD, labels_N):
         hidden_DN = hidden_ND.t().contiguous()
-        total_N = torch.zeros(len(labels_N), dtype=torch.float32, device=labels_N.device)
+        total_N = torch.zeros(
+            len(labels_N), dtype=torch.float32, device=labels_N.device
+        )
         grad_hidden_DN = torch.zeros_like(hidden_DN, dtype=torch.float32)
         tiles = []
         for rows_D in weight_VD.split(TILE_ROWS):
@@ -30,7 +32,8 @@ class _TiledCrossEntropy(torch.autograd.Function):
             return _plain(ctx, hidden_ND, weight_VD, labels_N)
         label_rows_ND = weight_VD[labels_N].float()
         label_logits_N = (hidden_ND.float() * label_rows_ND).sum(dim=1)
-        # d loss / d logit = exp / total - 1 at the label: scale the small side by 1/total
+        # d loss / d logit = exp / total, minus 1 at the label; the division is done on
+        # the small side.
         scaled_ND = (hidden_ND / total_N[:, None]).to(hidden_ND.dtype)
         grad_weight_VD = torch.empty_like(weight_VD, dtype=torch.float32)
         for start, exp_VN in enumerate(tiles):

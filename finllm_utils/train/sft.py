@@ -146,6 +146,28 @@ def text_tokens_for_share(conversations: Sequence[Row], share: float) -> int:
     return round(tokens * share / (1 - share))
 
 
+def mixed_rows(
+    tokenizer: PreTrainedTokenizerBase,
+    instructions: Iterable[Instruction],
+    documents: Iterable[Document],
+    cfg: SFTConfig,
+) -> tuple[list[Row], list[Row]]:
+    """Stage 1's conversation rows, and text rows of ``cfg.pretrain_text_share``."""
+    spoken = conversation_rows(tokenizer, instructions, cfg.max_seq_len)
+    num_tokens = text_tokens_for_share(spoken, cfg.pretrain_text_share)
+    return spoken, text_rows(tokenizer, documents, num_tokens, cfg.max_seq_len)
+
+
+def count_rows(rows: Iterable[Row]) -> dict[str, int]:
+    """Rows, tokens and labelled tokens."""
+    rows = list(rows)
+    return {
+        "rows": len(rows),
+        "tokens": sum(len(row["input_ids"]) for row in rows),
+        "labelled": sum(one != IGNORED for row in rows for one in row["labels"]),
+    }
+
+
 def packed_batch(
     rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, torch.Tensor]:
@@ -153,6 +175,31 @@ def packed_batch(
     collate = DataCollatorForLanguageModeling(tokenizer.pad_token_id, padding_free=True)
     batch = collate(list(rows))
     return {name: batch[name] for name in ("input_ids", "position_ids")}
+
+
+@torch.no_grad()
+def packing_leak(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    first: list[int],
+    second: list[int],
+) -> dict[str, float]:
+    """How far logits of ``second`` move when ``first`` stands before it in the row.
+
+    "packed" is as trained and should be rounding error; "no positions" is the leak
+    without positions that restart.
+    """
+    rows = [{"input_ids": ids, "labels": ids} for ids in (first, second)]
+    batch = packed_batch(rows, tokenizer)
+    batch = {name: value.to(model.device) for name, value in batch.items()}
+    bare = {"input_ids": batch["input_ids"]}
+    second_ids = torch.tensor([second], device=model.device)
+    alone = model(second_ids, use_cache=False).logits[0]
+    moved = {}
+    for name, inputs in (("packed", batch), ("no positions", bare)):
+        logits = model(**inputs, use_cache=False).logits[0, len(first) :]
+        moved[name] = float((logits - alone).abs().max())
+    return moved
 
 
 class AnswerTrainer(SFTTrainer):
@@ -205,18 +252,21 @@ class RunLog(TrainerCallback):
 class EvalEvery(TrainerCallback):
     """Calls ``on_eval(step)`` before training, every ``steps`` steps and at the end."""
 
-    def __init__(self, on_eval: Callable[[int], None], steps: int) -> None:
+    def __init__(
+        self, on_eval: Callable[[int], None], steps: int, first_step: int = 0
+    ) -> None:
         self.on_eval = on_eval
         self.steps = steps
+        self.first_step = first_step
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         """Step 0."""
-        self.on_eval(0)
+        self.on_eval(self.first_step)
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         """Every ``steps`` steps, and after the last."""
         if state.global_step % self.steps == 0 or state.global_step == state.max_steps:
-            self.on_eval(state.global_step)
+            self.on_eval(self.first_step + state.global_step)
 
 
 def trl_config(
@@ -265,13 +315,21 @@ def train_sft(
     learning_rate: float,
     num_epochs: float,
     seed: int,
-    callbacks: Sequence[TrainerCallback] = (),
+    log: Callable[..., None] | None = None,
+    on_eval: Callable[[int], None] | None = None,
+    first_step: int = 0,
 ) -> dict[str, float]:
-    """Trains ``model`` in place on packed rows; tokens seen, seconds and last loss.
+    """Trains ``model`` in place on packed rows; tokens, seconds, mean loss and steps.
 
     Weights and optimiser stay float32; with runtime.dtype "bfloat16" the forward pass
-    runs under autocast.
+    runs under autocast. ``log(step, **values)`` and ``on_eval(step)`` count from
+    ``first_step``, so that two stages make one curve.
     """
+    callbacks: list[TrainerCallback] = []
+    if log is not None:
+        callbacks.append(RunLog(log, first_step))
+    if on_eval is not None:
+        callbacks.append(EvalEvery(on_eval, cfg.eval_every, first_step))
     with tempfile.TemporaryDirectory() as folder:
         trainer = AnswerTrainer(
             model,
@@ -285,7 +343,7 @@ def train_sft(
             ),
             train_dataset=Dataset.from_list(list(rows)),
             processing_class=tokenizer,
-            callbacks=list(callbacks),
+            callbacks=callbacks,
         )
         trainer.remove_callback(PrinterCallback)  # RunLog keeps the figures
         result = trainer.train()

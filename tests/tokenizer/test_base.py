@@ -36,9 +36,10 @@ def test_a_missing_character_is_three_bytes():
 def test_saved_json_loads_from_a_folder(tmp_path):
     load_base_tokenizer(MISTRAL_V1).save(str(tmp_path / "tokenizer.json"))
     again = load_base_tokenizer(str(tmp_path))
-    assert again.encode(TEXTS[2]).ids == load_base_tokenizer(MISTRAL_V1).encode(
-        TEXTS[2]
-    ).ids
+    assert (
+        again.encode(TEXTS[2]).ids
+        == load_base_tokenizer(MISTRAL_V1).encode(TEXTS[2]).ids
+    )
 
 
 def test_missing_folder_names_the_setting(tmp_path):

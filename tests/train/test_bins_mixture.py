@@ -74,7 +74,9 @@ def test_documents_in_one_row_do_not_see_each_other():
         alone = model.model(
             input_ids=torch.tensor([second]), use_cache=False
         ).last_hidden_state[0]
-        leaking = model.model(input_ids=packed, use_cache=False).last_hidden_state[0, 4:]
+        leaking = model.model(input_ids=packed, use_cache=False).last_hidden_state[
+            0, 4:
+        ]
     assert torch.allclose(together, alone, atol=1e-5)
     assert not torch.allclose(leaking, alone, atol=1e-2)  # the test can fail
 

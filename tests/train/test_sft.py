@@ -6,24 +6,24 @@ import pytest
 import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from finllm_utils.profiles import load_profile
 from finllm_utils.records import ChatTurn, Document, Instruction
 from finllm_utils.tokenizer.expand import CHAT_TEMPLATE, CHAT_TOKENS
 from finllm_utils.train.answer_scores import (
     AnswerScore,
+    TaskWatch,
     mean_nats,
     nats_by_task,
     score_answers,
 )
 from finllm_utils.train.sft import (
     IGNORED,
-    EvalEvery,
-    RunLog,
     conversation_rows,
+    count_rows,
     encode_conversation,
     encode_prompt,
+    packing_leak,
     text_rows,
     text_tokens_for_share,
     train_sft,
@@ -129,19 +129,11 @@ def test_long_conversations_are_left_out_whole(tokenizer):
 
 def test_packed_documents_do_not_leak(tokenizer):
     """Logits of a row packed behind another equal those of the row alone."""
-    model = tiny_model().eval()
-    a, _ = encode_conversation(tokenizer, turns("买保险好吗", "要看条款"))
-    b, _ = encode_conversation(tokenizer, turns("一二三", "四五六"))
-    collate = DataCollatorForLanguageModeling(pad_token_id=3, padding_free=True)
-    row = {"input_ids": a + b, "labels": a + b, "seq_lengths": [len(a), len(b)]}
-    batch = collate([row])
-    batch.pop("labels")
-    with torch.no_grad():
-        packed = model(**batch, use_cache=False).logits[0, len(a) :]
-        alone = model(torch.tensor([b]), use_cache=False).logits[0]
-        joined = model(torch.tensor([a + b]), use_cache=False).logits[0, len(a) :]
-    torch.testing.assert_close(packed, alone)
-    assert (joined - alone).abs().max() > 1e-3  # without positions it would leak
+    first, _ = encode_conversation(tokenizer, turns("买保险好吗", "要看条款"))
+    second, _ = encode_conversation(tokenizer, turns("一二三", "四五六"))
+    moved = packing_leak(tiny_model().eval(), tokenizer, first, second)
+    assert moved["packed"] < 1e-5
+    assert moved["no positions"] > 1e-3  # the check would see a leak
 
 
 def plain_loss(model: LlamaForCausalLM, rows: list[dict]) -> float:
@@ -161,6 +153,8 @@ def test_first_loss_equals_unpacked_transformers(tokenizer):
     items = [item("买保险好吗", "要看条款"), item("一二", "三"), item("四", "五六七八")]
     rows = conversation_rows(tokenizer, items, 24)
     rows += [{"input_ids": [1, 9, 10, 11, 2], "labels": [1, 9, 10, 11, 2]}]
+    labelled = sum(1 for row in rows for one in row["labels"] if one != IGNORED)
+    assert count_rows(rows) == {"rows": 4, "tokens": 37, "labelled": labelled}
     model, logged = tiny_model(), []
     want = plain_loss(model, rows)
     stats = train_sft(
@@ -172,7 +166,7 @@ def test_first_loss_equals_unpacked_transformers(tokenizer):
         learning_rate=1e-3,
         num_epochs=1,
         seed=0,
-        callbacks=[RunLog(lambda step, **v: logged.append((step, v)))],
+        log=lambda step, **values: logged.append((step, values)),
     )
     assert stats["steps"] == 1
     assert stats["tokens"] == sum(len(r["input_ids"]) for r in rows)
@@ -188,12 +182,13 @@ def test_overfits_a_few_answers_and_stops(tokenizer, dtype):
         model,
         tokenizer,
         conversation_rows(tokenizer, items, 24),
-        cfg=dataclasses.replace(CFG, grad_accum_steps=1),
+        cfg=dataclasses.replace(CFG, grad_accum_steps=1, eval_every=50),
         runtime=dataclasses.replace(RUNTIME, dtype=dtype),
         learning_rate=1e-2,
         num_epochs=80,
         seed=0,
-        callbacks=[EvalEvery(steps.append, 50)],
+        on_eval=steps.append,
+        first_step=7,
     )
     scores = score_answers(model, tokenizer, items, 64)
     assert mean_nats(scores) < 0.2
@@ -201,7 +196,7 @@ def test_overfits_a_few_answers_and_stops(tokenizer, dtype):
     made = model.generate(torch.tensor([prompt]), max_new_tokens=8, do_sample=False)
     text = tokenizer.convert_ids_to_tokens(made[0, len(prompt) :].tolist())
     assert "".join(text) == "五六七八</s>"
-    assert steps[0] == 0 and 50 in steps and steps == sorted(steps)
+    assert steps[0] == 7 and 57 in steps and steps == sorted(steps)
 
 
 def test_same_seed_same_weights(tokenizer):
@@ -240,3 +235,20 @@ def test_scores_count_the_answer_only(tokenizer):
     )
     assert [s.tokens for s in scores] == [3, 3]
     assert all(s.nats > 0 for s in scores)
+
+
+def test_watch_scores_each_step_once(tokenizer):
+    logged = []
+    watch = TaskWatch(
+        tiny_model(),
+        tokenizer,
+        [item("一", "二三", task=t) for t in ("b", "a", "a", "a")],
+        per_task=2,
+        batch_tokens=64,
+        log=lambda step, **values: logged.append(step),
+    )
+    for step in (0, 5, 5):
+        watch(step)
+    assert len(watch.items) == 3
+    assert logged == [0, 5]
+    assert watch.curves(["a"])["a"][0] == [0, 5]
