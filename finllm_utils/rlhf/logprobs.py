@@ -1,8 +1,8 @@
 """Log-probabilities of responses, recomputed by the forward pass that trains.
 
-Only the hidden states of real response tokens pass the output layer, a chunk of rows at
-a time: a float32 tensor of responses x tokens x vocabulary never exists. The backward
-pass computes a chunk's logits again instead of storing them.
+Only the hidden states of real response tokens pass the output layer, a tile of the
+vocabulary at a time: a tensor of responses x tokens x vocabulary never exists. One pass
+over the tiles gives the log-probability, the entropy and the gradient of both.
 """
 
 import torch
@@ -10,53 +10,64 @@ from transformers import LlamaForCausalLM
 
 from finllm_utils.rlhf.rollout import Rollout, position_ids
 
-CHUNK_ROWS = 128  # 128 x 38,900 logits in float32 are 20 MB
+TILE_ROWS = 1_024  # vocabulary rows a tile: 1,024 x 2,048 tokens in bfloat16 is 4 MB
 
 
 class TokenLogprobs(torch.autograd.Function):
-    """log softmax(hidden @ weight.T / temperature)[target] of each row, in chunks.
+    """log softmax(hidden @ weight.T / temperature)[target] and entropy of each row.
 
-    Gradient of one row: (onehot - softmax) / temperature, times the incoming gradient.
+    With p the softmax and E[w] = sum p w: d logp / d hidden = (w_target - E[w]) /
+    temperature, and entropy = log sum exp - E[w] . hidden / temperature. Logits are
+    shifted by the target's, which a sampled token keeps near the largest. The entropy
+    carries no gradient: it is watched, not trained.
     """
 
     @staticmethod
     def forward(ctx, hidden_ND, weight_VD, targets_N, temperature):
-        """Float32 log-probabilities, (N,)."""
-        weight = weight_VD.to(hidden_ND.dtype)
-        logprobs_N = torch.empty(len(hidden_ND), device=hidden_ND.device)
-        log_sums_N = torch.empty_like(logprobs_N)
-        for rows in torch.arange(len(hidden_ND)).split(CHUNK_ROWS):
-            part = slice(int(rows[0]), int(rows[-1]) + 1)
-            logits = (hidden_ND[part] @ weight.T).float().div_(temperature)
-            log_sums_N[part] = torch.logsumexp(logits, dim=-1)
-            chosen = logits.gather(1, targets_N[part, None])[:, 0]
-            logprobs_N[part] = chosen - log_sums_N[part]
-        ctx.save_for_backward(hidden_ND, weight_VD, targets_N, log_sums_N)
+        """Log-probabilities and entropies, both (N,), float32 or wider."""
+        wide = torch.promote_types(hidden_ND.dtype, torch.float32)
+        target_rows_ND = weight_VD[targets_N].to(wide)
+        shift_N = (hidden_ND.to(wide) * target_rows_ND).sum(1) / temperature
+        total_N = torch.zeros_like(shift_N)
+        mean_DN = torch.zeros_like(target_rows_ND.T)
+        for _, rows_VD, exp_VN in _tiles(hidden_ND, weight_VD, shift_N, temperature):
+            total_N += exp_VN.sum(0, dtype=wide)
+            mean_DN += rows_VD.T @ exp_VN
+        mean_ND = mean_DN.T / total_N[:, None]
+        mean_logit_N = (hidden_ND.to(wide) * mean_ND).sum(1) / temperature
+        entropy_N = total_N.log() + shift_N - mean_logit_N
+        slope_ND = ((target_rows_ND - mean_ND) / temperature).to(hidden_ND.dtype)
+        ctx.save_for_backward(
+            slope_ND, hidden_ND, weight_VD, targets_N, shift_N, total_N
+        )
         ctx.temperature = temperature
-        return logprobs_N
+        ctx.mark_non_differentiable(entropy_N)
+        return -total_N.log(), entropy_N
 
     @staticmethod
-    def backward(ctx, grad_N):
-        """Gradients of hidden states and weight."""
-        hidden_ND, weight_VD, targets_N, log_sums_N = ctx.saved_tensors
-        weight = weight_VD.to(hidden_ND.dtype)
-        grad_hidden_ND = torch.empty_like(hidden_ND)
-        grad_weight_VD = (
-            torch.zeros_like(weight_VD) if ctx.needs_input_grad[1] else None
-        )
-        scaled_N = grad_N / ctx.temperature
-        for rows in torch.arange(len(hidden_ND)).split(CHUNK_ROWS):
-            part = slice(int(rows[0]), int(rows[-1]) + 1)
-            logits = (hidden_ND[part] @ weight.T).float().div_(ctx.temperature)
-            grad = (
-                logits.sub_(log_sums_N[part, None]).exp_().mul_(-scaled_N[part, None])
-            )
-            grad.scatter_add_(1, targets_N[part, None], scaled_N[part, None])
-            grad = grad.to(hidden_ND.dtype)
-            grad_hidden_ND[part] = grad @ weight
-            if grad_weight_VD is not None:
-                grad_weight_VD += (grad.T @ hidden_ND[part]).to(weight_VD.dtype)
+    def backward(ctx, grad_N, _):
+        """Gradients of hidden states and, where it trains, of the weight."""
+        slope_ND, hidden_ND, weight_VD, targets_N, shift_N, total_N = ctx.saved_tensors
+        grad_hidden_ND = (slope_ND * grad_N[:, None]).to(hidden_ND.dtype)
+        if not ctx.needs_input_grad[1]:
+            return grad_hidden_ND, None, None, None
+        scaled_ND = hidden_ND * (grad_N / ctx.temperature)[:, None]
+        shares_ND = (scaled_ND / total_N[:, None]).to(hidden_ND.dtype)
+        grad_weight_VD = torch.empty_like(weight_VD)
+        tiles = _tiles(hidden_ND, weight_VD, shift_N, ctx.temperature)
+        for rows, _, exp_VN in tiles:
+            grad_weight_VD[rows] = (-(exp_VN @ shares_ND)).to(weight_VD.dtype)
+        grad_weight_VD.index_add_(0, targets_N, scaled_ND.to(weight_VD.dtype))
         return grad_hidden_ND, grad_weight_VD, None, None
+
+
+def _tiles(hidden_ND, weight_VD, shift_N, temperature):
+    """Yields rows, their weights and exp(logit - shift) of each tile of the vocabulary."""
+    scaled_DN = (hidden_ND / temperature).T.contiguous()
+    weight_VD, shift_N = weight_VD.to(hidden_ND.dtype), shift_N.to(hidden_ND.dtype)
+    for begin in range(0, len(weight_VD), TILE_ROWS):
+        rows = slice(begin, begin + TILE_ROWS)
+        yield rows, weight_VD[rows], (weight_VD[rows] @ scaled_DN).sub_(shift_N).exp_()
 
 
 def response_logprobs(
@@ -71,10 +82,7 @@ def response_logprobs(
     Args: temperature divides the logits, as when sampling; dtype bfloat16 runs the
     matrices in autocast, the softmax stays float32.
     """
-    hidden_ND, targets_N = _hidden_and_targets(policy, rollout, dtype)
-    logprobs_N = TokenLogprobs.apply(
-        hidden_ND, policy.lm_head.weight, targets_N, temperature
-    )
+    logprobs_N, _ = _token_logprobs(policy, rollout, temperature, dtype)
     return scatter_tokens(logprobs_N, rollout.response_mask_BT)
 
 
@@ -87,18 +95,9 @@ def logprobs_and_entropy(
     dtype: torch.dtype = torch.float32,
 ) -> tuple[torch.Tensor, float]:
     """As ``response_logprobs`` without gradients, and the entropy in nats a token."""
-    hidden_ND, targets_N = _hidden_and_targets(policy, rollout, dtype)
-    weight, parts, entropy = policy.lm_head.weight.to(dtype), [], 0.0
-    for hidden, targets in zip(
-        hidden_ND.split(CHUNK_ROWS), targets_N.split(CHUNK_ROWS), strict=True
-    ):
-        logits = (hidden @ weight.T).float().div_(temperature)
-        log_sums = torch.logsumexp(logits, dim=-1)
-        parts.append(logits.gather(1, targets[:, None])[:, 0] - log_sums)
-        logs = logits.sub_(log_sums[:, None])
-        entropy -= float((logs.exp() * logs).sum())
-    logprobs_BT = scatter_tokens(torch.cat(parts), rollout.response_mask_BT)
-    return logprobs_BT, entropy / max(1, len(targets_N))
+    logprobs_N, entropy_N = _token_logprobs(policy, rollout, temperature, dtype)
+    logprobs_BT = scatter_tokens(logprobs_N, rollout.response_mask_BT)
+    return logprobs_BT, entropy_N.mean().item()
 
 
 def response_hidden(
@@ -121,12 +120,14 @@ def scatter_tokens(values_N: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tenso
     return empty_BT.masked_scatter(mask_BT.bool(), values_N)
 
 
-def _hidden_and_targets(
-    policy: LlamaForCausalLM, rollout: Rollout, dtype: torch.dtype
+def _token_logprobs(
+    policy: LlamaForCausalLM, rollout: Rollout, temperature: float, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
     mask_BT = rollout.response_mask_BT.bool()
-    hidden_BTD = response_hidden(policy.model, rollout, dtype)
-    return hidden_BTD[mask_BT].to(dtype), rollout.responses_BT[mask_BT]
+    hidden_ND = response_hidden(policy.model, rollout, dtype)[mask_BT].to(dtype)
+    return TokenLogprobs.apply(
+        hidden_ND, policy.lm_head.weight, rollout.responses_BT[mask_BT], temperature
+    )
 
 
 def _autocast(device_type: str, dtype: torch.dtype) -> torch.autocast:

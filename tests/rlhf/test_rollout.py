@@ -98,33 +98,50 @@ def test_left_padding_changes_no_logprob(policy, prompts, temperature):
         assert not ours[row, len(response) :].any()
 
 
-def test_chunked_gradient_equals_plain(monkeypatch):
-    monkeypatch.setattr(logprobs_module, "CHUNK_ROWS", 3)
+def test_tiled_logprobs_entropy_and_gradients_equal_plain(monkeypatch):
+    monkeypatch.setattr(logprobs_module, "TILE_ROWS", 3)
     hidden = torch.randn(8, 5, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(11, 5, dtype=torch.float64, requires_grad=True)
-    targets, outer = torch.randint(11, (8,)), torch.randn(8)
-    ours = TokenLogprobs.apply(hidden, weight, targets, 0.7)
-    plain = (
-        ((hidden @ weight.T) / 0.7).log_softmax(-1).gather(1, targets[:, None])[:, 0]
-    )
-    assert torch.allclose(ours.double(), plain, atol=1e-5)
+    targets, outer = torch.randint(11, (8,)), torch.randn(8, dtype=torch.float64)
+    ours, entropy = TokenLogprobs.apply(hidden, weight, targets, 0.7)
+    logs = ((hidden @ weight.T) / 0.7).log_softmax(-1)
+    plain = logs.gather(1, targets[:, None])[:, 0]
+    assert torch.allclose(ours, plain)
+    assert torch.allclose(entropy, -(logs.exp() * logs).sum(-1))
     (ours * outer).sum().backward()
     mine = [hidden.grad.clone(), weight.grad.clone()]
     hidden.grad = weight.grad = None
     (plain * outer).sum().backward()
     for a, b in zip(mine, (hidden.grad, weight.grad), strict=True):
-        assert torch.allclose(a, b, atol=1e-4)
+        assert torch.allclose(a, b)
+
+
+def test_large_logits_stay_finite_and_bfloat16_is_close():
+    hidden, weight = 30 * torch.randn(6, 5), 30 * torch.randn(11, 5)
+    targets = (hidden @ weight.T).argmax(1)
+    ours, _ = TokenLogprobs.apply(hidden, weight, targets, 1.0)
+    plain = (hidden @ weight.T).log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    assert torch.allclose(ours, plain, atol=1e-3)
+    small, rows = torch.randn(64, 32), torch.randn(400, 32) / 4
+    targets = torch.randint(400, (64,))
+    exact, _ = TokenLogprobs.apply(small, rows, targets, 1.0)
+    rough, _ = TokenLogprobs.apply(small.bfloat16(), rows, targets, 1.0)
+    assert (exact - rough).abs().max() < 0.05
 
 
 def test_no_tensor_of_tokens_times_vocabulary(policy, prompts, monkeypatch):
-    monkeypatch.setattr(logprobs_module, "CHUNK_ROWS", 2)
-    rollout, rows = _rollout(policy, prompts), []
-    inner = torch.logsumexp
-    monkeypatch.setattr(
-        torch, "logsumexp", lambda x, dim: rows.append(x.shape[0]) or inner(x, dim)
-    )
+    monkeypatch.setattr(logprobs_module, "TILE_ROWS", 8)
+    rollout, sizes = _rollout(policy, prompts), []
+    inner = logprobs_module._tiles
+
+    def watched(*args):
+        for rows, weights, exps in inner(*args):
+            sizes.append(exps.shape[0])
+            yield rows, weights, exps
+
+    monkeypatch.setattr(logprobs_module, "_tiles", watched)
     response_logprobs(policy, rollout, temperature=1.0)
-    assert max(rows) <= 2 < int(rollout.lengths_B.sum())
+    assert max(sizes) == 8 and sum(sizes) == policy.config.vocab_size
 
 
 def test_entropy_of_a_uniform_policy(policy, prompts):
