@@ -62,7 +62,7 @@ class TokenLogprobs(torch.autograd.Function):
 
 
 def _tiles(hidden_ND, weight_VD, shift_N, temperature):
-    """Yields rows, their weights and exp(logit - shift) of each tile of the vocabulary."""
+    """Yields rows, their weights and exp(logit - shift) of each vocabulary tile."""
     scaled_DN = (hidden_ND / temperature).T.contiguous()
     weight_VD, shift_N = weight_VD.to(hidden_ND.dtype), shift_N.to(hidden_ND.dtype)
     for begin in range(0, len(weight_VD), TILE_ROWS):
