@@ -54,7 +54,7 @@ def toy() -> Profile:
         ),
         base=dataclasses.replace(
             pretrain,
-            tokens=360_448,
+            tokens=299_008,
             zh_share=0.0,
             finance_share_start=0.0,
             finance_share_end=0.0,

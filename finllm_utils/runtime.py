@@ -7,6 +7,7 @@ stage's part of ``report.json``. Nothing here trains or scores anything.
 import json
 import os
 import random
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -136,28 +137,33 @@ def require_artifact(run: Run, name: str, *, made_by: str) -> Path:
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds Python, NumPy and torch, and asks torch for deterministic kernels."""
-    import numpy as np
-    import torch
+    """Seeds Python, NumPy and torch, and asks torch for deterministic kernels.
 
+    Libraries that are not loaded yet are left alone: importing torch takes seconds.
+    """
     random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # Filling every new tensor with NaN finds bugs but costs a pass over memory.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed)
+    if "torch" in sys.modules:
+        torch = sys.modules["torch"]
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        # Filling each new tensor with NaN finds bugs, at a pass over memory each time.
+        torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def quieten() -> None:
-    """Keeps library progress bars and hub look-ups out; errors stay visible."""
+    """Keeps progress bars and hub look-ups out of notebooks; errors stay visible."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    import datasets
-    import transformers
-
-    datasets.disable_progress_bars()
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if "datasets" in sys.modules:
+        sys.modules["datasets"].disable_progress_bars()
+    if "transformers" in sys.modules:
+        transformers = sys.modules["transformers"]
+        transformers.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
 
 
 def resolve_device(name: str = "auto") -> str:
