@@ -76,7 +76,7 @@ def toy() -> Profile:
             learning_rate_stage2=1e-3,
         ),
         reward=RewardConfig(
-            num_pairs=3_600,
+            num_pairs=3_200,
             random_share=0.0,
             num_eval_pairs=1_500,
             sample_tokens=40,
@@ -87,15 +87,15 @@ def toy() -> Profile:
             num_epochs=1,
         ),
         ppo=PPOConfig(
-            num_updates=16,
+            num_updates=10,
             rollout_batch_size=32,
             max_prompt_len=48,
             max_new_tokens=40,
-            learning_rate=3e-4,
+            learning_rate=2e-4,
             critic_learning_rate=3e-4,
             num_ppo_epochs=2,
             num_mini_batches=4,
-            kl_coef=0.05,
+            kl_coef=0.1,
             num_eval_prompts=256,
         ),
         evals=EvalsConfig(

@@ -157,22 +157,3 @@ def _restore_float32(
     for name, parameter in model.named_parameters():
         parameter.copy_(masters.get(name, before[name]))
         parameter.requires_grad_(True)
-
-
-def drawn_token_ids(
-    bins: Path, cfg: PretrainConfig, *, bos_id: int, seed: int
-) -> list[list[int]]:
-    """The token ids that ``pretrain`` with the same arguments reads, cut at each BOS.
-
-    Count models are fitted on exactly this text: they know what the model knows.
-    """
-    plan = plan_rows(cfg, cfg.num_steps * cfg.global_batch_size, seed)
-    rows = MixedRows(bins, plan, cfg.seq_len, seed)
-    segments: list[list[int]] = []
-    for i in range(len(plan.domain)):
-        row = rows.batch(i, 1)[0]
-        cuts = torch.nonzero(row == bos_id).flatten().tolist()
-        edges = sorted({0, *cuts, len(row)})
-        parts = zip(edges[:-1], edges[1:], strict=True)
-        segments += [row[a:b].tolist() for a, b in parts]
-    return segments

@@ -16,12 +16,9 @@ from finllm_utils.profiles import toy
 from finllm_utils.tokenizer.base import load_base_tokenizer
 from finllm_utils.tokenizer.expand import add_pieces, as_pretrained
 from finllm_utils.train.bins import write_bin
+from finllm_utils.train.drawn import drawn_token_ids
 from finllm_utils.train.optim import MasterAdamW, linear_rate
-from finllm_utils.train.pretrain import (
-    drawn_token_ids,
-    pretrain,
-    token_loss_sum,
-)
+from finllm_utils.train.pretrain import pretrain, token_loss_sum
 from finllm_utils.train.throughput import flops_per_token
 
 RUNTIME = RuntimeConfig(dtype="bfloat16", num_workers=1, device="cpu")
@@ -121,7 +118,9 @@ def test_a_diverged_loss_names_the_step_and_the_remedy(bins, monkeypatch):
 
 
 def test_drawn_text_is_what_training_read(bins, tokenizer):
-    segments = drawn_token_ids(bins, CFG, bos_id=1, seed=0)
+    drawn = drawn_token_ids(bins, CFG, bos_id=1, seed=0)
+    assert not any(drawn[d] for d in drawn if d != "english")
+    segments = drawn["english"]
     assert sum(map(len, segments)) == CFG.num_steps * CFG.tokens_per_step
     text = tokenizer.decode(segments[1], skip_special_tokens=True)
     assert text.startswith("the rate of loan")

@@ -1,0 +1,28 @@
+"""The text that a pass of the loop really reads: what a baseline may know."""
+
+from pathlib import Path
+
+import torch
+
+from finllm_utils.config import PretrainConfig
+from finllm_utils.train.mixture import DOMAINS, plan_rows
+from finllm_utils.train.pretrain import MixedRows
+
+
+def drawn_token_ids(
+    bins: Path, cfg: PretrainConfig, *, bos_id: int, seed: int
+) -> dict[str, list[list[int]]]:
+    """Token ids by domain that ``pretrain`` with the same arguments reads.
+
+    Rows are cut at each BOS: a count model sees documents start where the model does.
+    """
+    plan = plan_rows(cfg, cfg.num_steps * cfg.global_batch_size, seed)
+    rows = MixedRows(bins, plan, cfg.seq_len, seed)
+    segments: dict[str, list[list[int]]] = {domain: [] for domain in DOMAINS}
+    for i, domain in enumerate(plan.domain):
+        row = rows.batch(i, 1)[0]
+        cuts = torch.nonzero(row == bos_id).flatten().tolist()
+        edges = sorted({0, *cuts, len(row)})
+        parts = zip(edges[:-1], edges[1:], strict=True)
+        segments[DOMAINS[domain]] += [row[a:b].tolist() for a, b in parts]
+    return segments
