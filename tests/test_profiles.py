@@ -50,7 +50,7 @@ def test_overrides_of_one_section_apply_together():
         ({"data.sources": [1]}, "expected .*tuple.*, got list"),
         ({"data.sources": "a"}, "expected .*tuple.*, got str"),
         ({"runtime.dtype": "float8"}, "use 'bfloat16' or 'float32'"),
-        ({"model.num_heads": 3}, "must be a multiple of"),
+        ({"model.num_heads": 5}, "must be a multiple of"),
         ({"pretrain2.global_batch_size": 9}, "must be a multiple of"),
         ({"ppo.num_mini_batches": 7}, "must be a multiple of"),
     ],
