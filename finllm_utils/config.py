@@ -24,8 +24,6 @@ class RuntimeConfig:
     """CPU threads of torch; 0 leaves torch's own choice."""
     num_workers: int
     """Processes for data work."""
-    compile: bool = True
-    """Use torch.compile where a C++ compiler or Triton exists."""
 
     def __post_init__(self) -> None:
         _require(
