@@ -46,7 +46,8 @@ def test_two_gloo_processes_agree_and_the_log_is_kept(targets, tmp_path, capfd):
     log = tmp_path / "logs" / "train.log"
     result = launch.run(f"{targets}:add_ranks", {"base": 10.0}, nproc=2, log_path=log)
     assert result == {"sum": 21.0}
-    assert {"rank 0 of 2", "rank 1 of 2"} <= set(log.read_text().splitlines())
+    text = log.read_text()  # two ranks may write into one line
+    assert "rank 0 of 2" in text and "rank 1 of 2" in text
 
 
 def test_a_failing_rank_raises_with_the_last_lines(targets, tmp_path):
