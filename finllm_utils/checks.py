@@ -102,6 +102,7 @@ CHECKS = (
         stage="01",
         keys=("cleaning.clean_kept",),
         holds=lambda v: v["cleaning.clean_kept"] >= 0.95,
+        beside=("cleaning.originals_kept",),  # strict: the original file itself
     ),
     Check(
         id="the vocabulary has 38,500 to 39,500 pieces",
