@@ -38,18 +38,21 @@ class DataConfig:
     """01: what is read and how it is cleaned."""
 
     sources: tuple[str, ...] = ()
-    """Your own folders as "domain=path" (general_zh, finance_zh, english, finance_en);
-    empty reads the corpora that installed packages ship."""
+    """Your own folders as "domain=path" (general_zh, finance_zh, english, finance_en),
+    read beside the corpora that installed packages ship."""
+    shipped: tuple[str, ...] = ("general_zh", "finance_zh", "english", "finance_en")
+    """Domains for which package-shipped corpora are read; leave one out where your own
+    folders replace them."""
     include_raw_samples: bool = True
     """Also clean data_samples/raw, whose faults are known."""
     chars_general_zh: int
-    """Characters read from general Chinese sources before cleaning."""
+    """Characters read from shipped general Chinese corpora before cleaning."""
     chars_finance_zh: int
-    """Characters read from Chinese finance sources before cleaning."""
+    """Characters read from shipped Chinese finance corpora before cleaning."""
     chars_english: int
-    """Characters read from general English sources before cleaning."""
+    """Characters read from shipped general English corpora before cleaning."""
     chars_finance_en: int
-    """Characters read from English finance sources before cleaning."""
+    """Characters read from shipped English finance corpora before cleaning."""
     min_chars: int = 40
     """Shorter documents are dropped. Unit: characters."""
     minhash_bands: int = 20

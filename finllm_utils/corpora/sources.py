@@ -39,9 +39,15 @@ def training_laws() -> tuple[Law, ...]:
 def training_sources(cfg: DataConfig) -> Iterator[Document]:
     """Package-shipped documents, about ``cfg.chars_<domain>`` characters a domain.
 
-    Within a source they come in a fixed pseudo-random order.
+    Only the domains of ``cfg.shipped``. Within a source the documents come in a fixed
+    pseudo-random order.
+    Raises: ValueError for an unknown domain in ``cfg.shipped``.
     """
-    for domain in TRAINING_DOMAINS:
+    if unknown := sorted(set(cfg.shipped) - set(TRAINING_DOMAINS)):
+        raise ValueError(
+            f"data.shipped names {', '.join(unknown)}; use {', '.join(TRAINING_DOMAINS)}"
+        )
+    for domain in (d for d in TRAINING_DOMAINS if d in cfg.shipped):
         budget = getattr(cfg, f"chars_{domain}")
         for source, share in _SHARES[domain].items():
             documents = {d.id: d for d in _SOURCES[source](domain)}

@@ -72,9 +72,10 @@ def score_gold(
     """Compares what was kept with the gold items; documents are ``<prefix><file>``.
 
     Text is compared folded: width, script, spaces and marks do not count. Of a clean
-    text and its planted copies exactly one should stay, no matter which: a clean
-    text is kept when one of them is, a copy is dropped when its text stands once.
-    ``originals_kept`` counts only the clean file itself.
+    text and its planted copies exactly one should stay; a copy without a fault of its
+    own is as good as the original. So a clean document is kept when its own file is,
+    or a copy that carries every one of its key sentences; a copy is dropped when its
+    text stands once. ``originals_kept`` counts only the clean file itself.
     """
     gold = list(gold)
     texts = _folded_texts(kept, prefix)
@@ -86,7 +87,12 @@ def score_gold(
     remaining = [
         g for g in copies if g.file in texts and len(alive[g.duplicate_of]) > 1
     ]
-    lost = [g for g in clean if not alive.get(g.file, g.file in texts)]
+    lost = [
+        g
+        for g in clean
+        if g.file not in texts
+        and not any(_carries(texts[f], g) for f in alive.get(g.file, ()))
+    ]
     stayed = [
         g for g in dirty if g.file in texts and (not g.duplicate_of or g in remaining)
     ]
@@ -140,6 +146,10 @@ def _copies(gold: Iterable[GoldItem]) -> dict[str, list[str]]:
         if item.duplicate_of:
             groups.setdefault(item.duplicate_of, [item.duplicate_of]).append(item.file)
     return groups
+
+
+def _carries(text: str, item: GoldItem) -> bool:
+    return all(_folded(sentence) in text for sentence in item.key_sentences)
 
 
 def _folded(text: str) -> str:

@@ -1,16 +1,18 @@
-"""What there is to read: the user's folders, data_samples/raw, or documents in memory.
+"""What there is to read: the user's folders, data_samples/raw, shipped corpora.
 
 A source is ``"domain=path"``: a folder or one file. JSONL and Parquet rows become
 documents at once; other files stay paths, so that worker processes extract them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from finllm_utils.config import DataConfig
+from finllm_utils.corpora.sources import TRAINING_DOMAINS as DOMAINS
+from finllm_utils.corpora.sources import training_sources
 from finllm_utils.records import Document, read_lines
 
-DOMAINS = ("general_zh", "finance_zh", "english", "finance_en")
 ENGLISH_DOMAINS = ("english", "finance_en")
 
 
@@ -25,6 +27,22 @@ class SourceFile:
 
 
 Item = Document | SourceFile
+
+
+def gather_items(config: DataConfig, raw: Iterable[SourceFile] = ()) -> list[Item]:
+    """Everything that 01 cleans: ``raw``, the user's folders, shipped corpora.
+
+    Raises: ValueError when a domain would be empty, since later stages draw from each,
+    and as ``iterate_sources`` and ``training_sources`` do.
+    """
+    own = list(iterate_sources(config.sources, config.max_line_bytes))
+    shipped = list(training_sources(config))
+    if empty := sorted(set(DOMAINS) - {item.domain for item in (*own, *shipped)}):
+        raise ValueError(
+            f"no text for {', '.join(empty)}, and later stages draw from every domain: "
+            'add "domain=path" to data.sources, or the domain to data.shipped'
+        )
+    return [*raw, *own, *shipped]
 
 
 def parse_source(source: str) -> tuple[str, Path]:

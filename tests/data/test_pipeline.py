@@ -158,6 +158,8 @@ def test_gold_scores_by_hand(tmp_path):
     assert score.originals_kept == pytest.approx(1 / 3)
     assert (score.dirty_dropped, score.planted_pii_left) == (0.5, 0)
     assert (score.key_sentences_kept, score.decoys_kept) == (1, 1)
+    poorer = score_gold(gold, [doc("raw/b", "利率下降"), *documents[1:]])
+    assert poorer.clean_kept == pytest.approx(1 / 3)  # b has lost a's key sentence
     both = score_gold(gold, [*documents, doc("raw/a", "拨 138 0013 8000")])
     assert both.planted_duplicates_found == 0
     assert both.planted_pii_left == 1
