@@ -63,6 +63,13 @@ def toy() -> Profile:
             pretrain, tokens=159_744, finance_share_end=0.1, trainable="embeddings"
         ),
         pretrain2=dataclasses.replace(pretrain, tokens=479_232),
+        **_toy_tuning(),
+    )
+
+
+def _toy_tuning() -> dict[str, typing.Any]:
+    """The sections of 05 to 09."""
+    return dict(
         sft=SFTConfig(
             num_instructions=2_400,
             num_stage2=300,
@@ -140,6 +147,13 @@ def small() -> Profile:
             weight_decay=0.0,
         ),
         pretrain2=pretrain,
+        **_small_tuning(),
+    )
+
+
+def _small_tuning() -> dict[str, typing.Any]:
+    """The sections of 05 to 09."""
+    return dict(
         sft=SFTConfig(
             num_instructions=12_000,
             num_stage2=1_000,

@@ -44,9 +44,8 @@ def training_sources(cfg: DataConfig) -> Iterator[Document]:
     Raises: ValueError for an unknown domain in ``cfg.shipped``.
     """
     if unknown := sorted(set(cfg.shipped) - set(TRAINING_DOMAINS)):
-        raise ValueError(
-            f"data.shipped names {', '.join(unknown)}; use {', '.join(TRAINING_DOMAINS)}"
-        )
+        known = ", ".join(TRAINING_DOMAINS)
+        raise ValueError(f"data.shipped names {', '.join(unknown)}; use {known}")
     for domain in (d for d in TRAINING_DOMAINS if d in cfg.shipped):
         budget = getattr(cfg, f"chars_{domain}")
         for source, share in _SHARES[domain].items():

@@ -87,12 +87,7 @@ def score_gold(
     remaining = [
         g for g in copies if g.file in texts and len(alive[g.duplicate_of]) > 1
     ]
-    lost = [
-        g
-        for g in clean
-        if g.file not in texts
-        and not any(_carries(texts[f], g) for f in alive.get(g.file, ()))
-    ]
+    lost = [g for g in clean if not _is_kept(g, texts, alive.get(g.file, []))]
     stayed = [
         g for g in dirty if g.file in texts and (not g.duplicate_of or g in remaining)
     ]
@@ -148,8 +143,12 @@ def _copies(gold: Iterable[GoldItem]) -> dict[str, list[str]]:
     return groups
 
 
-def _carries(text: str, item: GoldItem) -> bool:
-    return all(_folded(sentence) in text for sentence in item.key_sentences)
+def _is_kept(item: GoldItem, texts: dict[str, str], alive: list[str]) -> bool:
+    """Itself, or one of its ``alive`` copies with all of its key sentences."""
+    sentences = [_folded(sentence) for sentence in item.key_sentences]
+    return item.file in texts or any(
+        all(sentence in texts[file] for sentence in sentences) for file in alive
+    )
 
 
 def _folded(text: str) -> str:
