@@ -97,13 +97,11 @@ def score_gold(
         for p in g.pii
         if any(_folded(p["text"]) in text for text in texts.values())
     ]
-    near = {
-        g.file: [texts[f] for f in groups.get(g.file, [g.file]) if f in texts]
-        for g in clean
-    }
     sentences = [(g, s) for g in clean for s in g.key_sentences]
     gone = [
-        (g, s) for g, s in sentences if not any(_folded(s) in t for t in near[g.file])
+        (g, s)
+        for g, s in sentences
+        if not any(_folded(s) in texts.get(f, "") for f in groups.get(g.file, [g.file]))
     ]
     decoys = [(g, s) for g in clean for s in g.pii_decoys if g.file in texts]
     masked = [(g, s) for g, s in decoys if _folded(s) not in texts[g.file]]
