@@ -63,6 +63,12 @@ class DataConfig:
     """Characters a shingle."""
     jaccard_threshold: float = 0.8
     """Candidates at or above this exact Jaccard similarity are duplicates."""
+    template_ngram: int = 40
+    """Characters of a window that marks a template when many documents share it."""
+    template_min_docs: int = 4
+    """Documents of one domain that must share it; 0 leaves templates alone."""
+    verbatim_sources: tuple[str, ...] = ("laws",)
+    """Sources from which no sentence is cut as a template: a statute is kept whole."""
     decontamination_ngram: int = 30
     """Characters of a window shared with held-out text that count as an overlap."""
     max_line_bytes: int = 16 * 2**20
@@ -71,6 +77,10 @@ class DataConfig:
     def __post_init__(self) -> None:
         _require(
             0 < self.jaccard_threshold <= 1, "data.jaccard_threshold must be in (0, 1]"
+        )
+        _require(
+            self.template_min_docs == 0 or self.template_min_docs >= 2,
+            "data.template_min_docs must be 0 (off) or at least 2",
         )
 
 

@@ -1,8 +1,13 @@
-"""Deduplication as datatrove steps: first each domain by itself, then all together."""
+"""Deduplication as datatrove steps: first each domain by itself, then all together.
+
+Within a domain exact, then near duplicates, then template sentences go; across domains
+exact and near duplicates. Of equals the best copy stays (``quality_order``).
+"""
 
 import json
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +15,12 @@ from datatrove.data import Document as TroveDocument
 from datatrove.pipeline.base import PipelineStep
 
 from finllm_utils.config import DataConfig
+from finllm_utils.data.char_stats import char_stats
 from finllm_utils.data.dedup import exact_duplicates, near_duplicates
-from finllm_utils.data.sources import DOMAINS
+from finllm_utils.data.filters import check_length
+from finllm_utils.data.sources import DOMAINS, ENGLISH_DOMAINS
 from finllm_utils.data.steps import rejected_line, write_counts
+from finllm_utils.data.templates import cut_templates, template_windows
 from finllm_utils.records import Document, write_records
 
 
@@ -31,9 +39,8 @@ class Dedup(PipelineStep):
         """Indices of the rows that stay, in document order; the others are recorded."""
         order = sorted(range(len(rows)), key=lambda i: quality_order(rows[i]))
         exact = exact_duplicates([row["exact"] for row in rows], order)
-        self._record(
-            f"{self.name}_exact", rank, rows, {i: (k, 1.0) for i, k in exact.items()}
-        )
+        reasons = {i: duplicate_reason(rows[k], 1.0) for i, k in exact.items()}
+        self._record("exact", rank, rows, reasons)
         order = [i for i in order if i not in exact]
         near = near_duplicates(
             keys,
@@ -43,36 +50,49 @@ class Dedup(PipelineStep):
             threshold=self.config.jaccard_threshold,
             groups=groups,
         )
-        self._record(f"{self.name}_near", rank, rows, near, exact)
+        reasons = {i: duplicate_reason(rows[k], s) for i, (k, s) in near.items()}
+        self._record("near", rank, rows, reasons, gone=set(exact))
         return [i for i in range(len(rows)) if i not in exact and i not in near]
 
     def _record(
         self,
-        step: str,
+        what: str,
         rank: int,
         rows: list[dict],
-        dropped: dict,
-        before: dict | None = None,
+        reasons: dict[int, str],
+        gone: Collection[int] = (),
     ) -> None:
+        """Writes what this pass drops and what is left; ``gone`` fell before it."""
+        step = f"{self.name}_{what}"
         lines = []
-        for i, (kept, similarity) in sorted(dropped.items()):
+        for i, reason in sorted(reasons.items()):
             row = rows[i]
             document = TroveDocument(text=row["text"], id=row["id"], metadata=row)
-            reason = f"duplicate_of:{rows[kept]['id']}:{similarity:.2f}"
             lines.append(rejected_line(document, step, reason))
         path = Path(self.folder, "rejected", f"{step}_{rank:05d}.jsonl")
         path.write_text("".join(lines), encoding="utf-8")
         counts: Counter = Counter()
         for i, row in enumerate(rows):
-            if i not in dropped and i not in (before or {}):
+            if i not in reasons and i not in gone:
                 counts[row["domain"], "docs"] += 1
                 counts[row["domain"], "chars"] += len(row["text"])
         write_counts(Path(self.folder, "counts", f"{step}_{rank:05d}.json"), counts)
 
 
+def duplicate_reason(kept: dict, similarity: float) -> str:
+    """Names the row that stays in place of a dropped one."""
+    return f"duplicate_of:{kept['id']}:{similarity:.2f}"
+
+
 def quality_order(row: dict) -> tuple:
-    """Sort key, best copy first: least noise, then longest, then first."""
-    return row["noise"], -len("".join(row["text"].split())), row["order"]
+    """Sort key, best copy first: least noise, longest, earliest date, first read.
+
+    Lengths within a tenth are equal: a line more of page furniture is no merit. A copy
+    that is dated before another is nearer to the original; an undated one comes last.
+    """
+    length = len("".join(row["text"].split()))
+    date = row["meta"].get("date") or "9999"
+    return row["noise"], -round(10 * math.log(max(length, 1))), date, row["order"]
 
 
 class DedupDomain(Dedup):
@@ -89,11 +109,37 @@ class DedupDomain(Dedup):
         )
         with self.track_time():
             kept = self.drop_duplicates(rows, keys, rank, None)
+            kept = self.cut_templates(rows, kept, rank)
         stem = Path(self.folder, "deduped", DOMAINS[rank])
         lines = [json.dumps(rows[i], ensure_ascii=False) + "\n" for i in kept]
         stem.with_suffix(".jsonl").write_text("".join(lines), encoding="utf-8")
         np.save(stem.with_suffix(".npy"), keys[kept])
         yield from ()
+
+    def cut_templates(self, rows: list[dict], kept: list[int], rank: int) -> list[int]:
+        """Cuts shared sentences from ``rows`` in place; the rows still long enough."""
+        ngram, min_docs = self.config.template_ngram, self.config.template_min_docs
+        verbatim = self.config.verbatim_sources
+        open_to = [i for i in kept if rows[i]["source"] not in verbatim]
+        reasons: dict[int, str] = {}
+        if min_docs and DOMAINS[rank] not in ENGLISH_DOMAINS and open_to:
+            texts = [rows[i]["text"] for i in open_to]
+            order = sorted(
+                range(len(texts)), key=lambda i: quality_order(rows[open_to[i]])
+            )
+            windows = template_windows(texts, ngram=ngram, min_docs=min_docs)
+            shorter = cut_templates(texts, order, windows, ngram=ngram)
+            for place, text in shorter.items():
+                row = rows[open_to[place]]
+                share = 1 - len(text) / len(row["text"])
+                if check_length(char_stats(text), self.config.min_chars)[0]:
+                    row["text"] = text
+                    row["meta"] = {**row["meta"], "template_cut": f"{share:.2f}"}
+                else:
+                    reasons[open_to[place]] = f"template:{share:.2f}"
+        gone = set(range(len(rows))) - set(kept)
+        self._record("template", rank, rows, reasons, gone=gone)
+        return [i for i in kept if i not in reasons]
 
 
 class DedupGlobal(Dedup):

@@ -32,7 +32,8 @@ from finllm_utils.data.steps import (
 )
 
 DEDUP_STEPS = (
-    "dedup_class_exact", "dedup_class_near", "dedup_global_exact", "dedup_global_near",
+    "dedup_class_exact", "dedup_class_near", "dedup_class_template",
+    "dedup_global_exact", "dedup_global_near",
 )  # fmt: skip
 STEPS = ("extract", "normalize", *CHECKS, "pii", "decontaminate", *DEDUP_STEPS)
 _SHARDS_PER_WORKER = 4  # so that one slow shard does not leave the others waiting
