@@ -43,6 +43,11 @@ class DataConfig:
     shipped: tuple[str, ...] = ("general_zh", "finance_zh", "english", "finance_en")
     """Domains for which package-shipped corpora are read; leave one out where your own
     folders replace them."""
+    licences: str = "all"
+    """"all", or "clean": only shipped text in the public domain (finance_en has none,
+    so the later stages then need your own), data_samples/raw and your folders."""
+    docs_per_shard: int = 50_000
+    """Documents a Parquet shard of the published dataset."""
     include_raw_samples: bool = True
     """Also clean data_samples/raw, whose faults are known."""
     chars_general_zh: int
@@ -77,6 +82,10 @@ class DataConfig:
     def __post_init__(self) -> None:
         _require(
             0 < self.jaccard_threshold <= 1, "data.jaccard_threshold must be in (0, 1]"
+        )
+        _require(
+            self.licences in ("all", "clean"),
+            f"data.licences={self.licences!r}: use all or clean",
         )
         _require(
             self.template_min_docs == 0 or self.template_min_docs >= 2,

@@ -8,6 +8,7 @@ from finllm_utils.corpora.chinese import peoples_daily, reviews
 from finllm_utils.corpora.english import presidential_addresses, python_help
 from finllm_utils.corpora.insurance import insurance_answers
 from finllm_utils.corpora.laws import Law, laws
+from finllm_utils.corpora.licences import LICENCES
 from finllm_utils.corpora.splits import (
     BLOCK_LINES,
     chunk_lines,
@@ -22,7 +23,7 @@ from finllm_utils.records import Document
 TRAINING_DOMAINS = ("general_zh", "finance_zh", "english", "finance_en")
 _SHARES = {  # how a domain's characters are divided between its sources
     "general_zh": {"peoples_daily": 0.45, "laws": 0.4, "reviews": 0.15},
-    "finance_zh": {"laws": 0.25, "insurance": 0.75},
+    "finance_zh": {"laws": 0.25, "insurance_zh": 0.75},
     "english": {"sotu": 0.9, "python_help": 0.1},
     "finance_en": {"insurance_en": 1.0},
 }
@@ -39,8 +40,8 @@ def training_laws() -> tuple[Law, ...]:
 def training_sources(cfg: DataConfig) -> Iterator[Document]:
     """Package-shipped documents, about ``cfg.chars_<domain>`` characters a domain.
 
-    Only the domains of ``cfg.shipped``. Within a source the documents come in a fixed
-    pseudo-random order.
+    Only the domains of ``cfg.shipped`` and the licences of ``cfg.licences``. Within a
+    source the documents come in a fixed pseudo-random order.
     Raises: ValueError for an unknown domain in ``cfg.shipped``.
     """
     if unknown := sorted(set(cfg.shipped) - set(TRAINING_DOMAINS)):
@@ -48,7 +49,10 @@ def training_sources(cfg: DataConfig) -> Iterator[Document]:
         raise ValueError(f"data.shipped names {', '.join(unknown)}; use {known}")
     for domain in (d for d in TRAINING_DOMAINS if d in cfg.shipped):
         budget = getattr(cfg, f"chars_{domain}")
-        for source, share in _SHARES[domain].items():
+        shares = _SHARES[domain].items()
+        if cfg.licences == "clean":
+            shares = [(s, w) for s, w in shares if LICENCES[s].clean]
+        for source, share in shares:
             documents = {d.id: d for d in _SOURCES[source](domain)}
             left = budget * share
             for key in stable_order(documents, "training"):
@@ -134,7 +138,7 @@ _SOURCES = {
     "laws": _law_documents,
     "peoples_daily": _newspaper_documents,
     "reviews": _review_documents,
-    "insurance": _insurance_documents,
+    "insurance_zh": _insurance_documents,
     "insurance_en": _insurance_documents,
     "sotu": _address_documents,
     "python_help": _help_documents,
