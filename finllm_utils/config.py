@@ -68,6 +68,10 @@ class DataConfig:
     """Characters a shingle."""
     jaccard_threshold: float = 0.8
     """Candidates at or above this exact Jaccard similarity are duplicates."""
+    min_clean: float = 0.3
+    """Chinese text whose probability of being clean is below this is dropped."""
+    keep_top_share: float = 1.0
+    """Share of each Chinese domain's characters kept, best quality first."""
     template_ngram: int = 40
     """Characters of a window that marks a template when many documents share it."""
     template_min_docs: int = 4
@@ -82,6 +86,9 @@ class DataConfig:
     def __post_init__(self) -> None:
         _require(
             0 < self.jaccard_threshold <= 1, "data.jaccard_threshold must be in (0, 1]"
+        )
+        _require(
+            0 < self.keep_top_share <= 1, "data.keep_top_share must be in (0, 1]"
         )
         _require(
             self.licences in ("all", "clean"),

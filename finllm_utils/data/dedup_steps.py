@@ -85,14 +85,20 @@ def duplicate_reason(kept: dict, similarity: float) -> str:
 
 
 def quality_order(row: dict) -> tuple:
-    """Sort key, best copy first: least noise, longest, earliest date, first read.
+    """Sort key, best copy first: noise, quality, length, earliest date, first read.
 
-    Lengths within a tenth are equal: a line more of page furniture is no merit. A copy
-    that is dated before another is nearer to the original; an undated one comes last.
+    Lengths and qualities within a tenth are equal: a line more of page furniture is no
+    merit. A copy that is dated before another is nearer to the original; an undated one
+    comes last.
     """
-    length = len("".join(row["text"].split()))
+    length = round(10 * math.log(max(len("".join(row["text"].split())), 1)))
     date = row["meta"].get("date") or "9999"
-    return row["noise"], -round(10 * math.log(max(length, 1))), date, row["order"]
+    return row["noise"], -round(10 * quality(row)), -length, date, row["order"]
+
+
+def quality(row: dict) -> float:
+    """Probability of being clean times that of being knowledge; 1 where unscored."""
+    return row["meta"].get("clean", 1.0) * row["meta"].get("knowledge", 1.0)
 
 
 class DedupDomain(Dedup):
@@ -110,6 +116,7 @@ class DedupDomain(Dedup):
         with self.track_time():
             kept = self.drop_duplicates(rows, keys, rank, None)
             kept = self.cut_templates(rows, kept, rank)
+            kept = self.keep_best(rows, kept, rank)
         stem = Path(self.folder, "deduped", DOMAINS[rank])
         lines = [json.dumps(rows[i], ensure_ascii=False) + "\n" for i in kept]
         stem.with_suffix(".jsonl").write_text("".join(lines), encoding="utf-8")
@@ -139,6 +146,20 @@ class DedupDomain(Dedup):
                     reasons[open_to[place]] = f"template:{share:.2f}"
         gone = set(range(len(rows))) - set(kept)
         self._record("template", rank, rows, reasons, gone=gone)
+        return [i for i in kept if i not in reasons]
+
+    def keep_best(self, rows: list[dict], kept: list[int], rank: int) -> list[int]:
+        """The rows of the highest quality that hold ``keep_top_share`` of the text."""
+        reasons: dict[int, str] = {}
+        if self.config.keep_top_share < 1 and DOMAINS[rank] not in ENGLISH_DOMAINS:
+            left = self.config.keep_top_share * sum(len(rows[i]["text"]) for i in kept)
+            for i in sorted(kept, key=lambda i: (-quality(rows[i]), rows[i]["order"])):
+                if left <= 0:
+                    reasons[i] = f"low_rank:{quality(rows[i]):.2f}"
+                left -= len(rows[i]["text"])
+        self._record(
+            "rank", rank, rows, reasons, gone=set(range(len(rows))) - set(kept)
+        )
         return [i for i in kept if i not in reasons]
 
 

@@ -28,14 +28,23 @@ from finllm_utils.data.steps import (
     MaskPii,
     Normalize,
     ReadShard,
+    ScoreQuality,
     WriteSigned,
 )
 
 DEDUP_STEPS = (
-    "dedup_class_exact", "dedup_class_near", "dedup_class_template",
+    "dedup_class_exact", "dedup_class_near", "dedup_class_template", "dedup_class_rank",
     "dedup_global_exact", "dedup_global_near",
 )  # fmt: skip
-STEPS = ("extract", "normalize", *CHECKS, "pii", "decontaminate", *DEDUP_STEPS)
+STEPS = (
+    "extract",
+    "normalize",
+    *CHECKS,
+    "pii",
+    "decontaminate",
+    "quality",
+    *DEDUP_STEPS,
+)
 _SHARDS_PER_WORKER = 4  # so that one slow shard does not leave the others waiting
 
 
@@ -62,11 +71,13 @@ def clean_corpus(
     output: Path,
     work_dir: Path,
     num_workers: int,
+    models: Path | None = None,
 ) -> tuple[list[dict], list[dict]]:
     """Cleans ``items`` into ``<output>/<domain>.jsonl``; returns (rejected, funnel).
 
     Args: heldout are texts that must not remain; work_dir is an empty folder on a disk
-    with twice the size of the text; num_workers processes share the work.
+    with twice the size of the text; num_workers processes share the work; models is a
+    folder of trained text classifiers (``quality.TextScores``), None goes without.
     Raises: ValueError naming every unreadable file of the user's and its remedy; files
     of data_samples/raw (source "raw") are rejected instead: their faults are known.
     """
@@ -80,7 +91,7 @@ def clean_corpus(
     chain = [ReadShard(work_dir), Extract(work_dir), Normalize(work_dir)]
     chain += [Filter(work_dir, name, config) for name in CHECKS]
     chain += [MaskPii(work_dir), Decontaminate(work_dir, index_path)]
-    chain += [WriteSigned(work_dir, config)]
+    chain += [ScoreQuality(work_dir, models, config), WriteSigned(work_dir, config)]
     _execute(chain, work_dir / "logs_chain", num_shards, num_workers)
     require_readable(read_rejected(work_dir))
     _execute(

@@ -1,7 +1,7 @@
 """A learnt score for text: hashed character n-grams and logistic regression.
 
-Two models are trained with it in notebook 01: quality (clean and knowledge-rich against
-dirty and chatter) and finance (which class a text belongs to). Scoring is numpy only,
+Three models are trained with it in notebook 01: clean (against dirty), knowledge
+(against chatter) and finance (which class a text belongs to). Scoring is numpy only,
 so that it keeps up with the rules. A model is arrays in a ``.npz`` file, no pickle.
 Source: classifier-based quality filtering, GPT-3 appendix A (arXiv 2005.14165), with
 characters for words; calibration: Platt 1999.
@@ -59,7 +59,11 @@ class TextClassifier:
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """Calibrated probability of the positive class for each text, float64."""
-        scores = hashed_ngrams(texts) @ self.weights + self.bias
+        return self.of_features(hashed_ngrams(texts))
+
+    def of_features(self, features: csr_matrix) -> np.ndarray:
+        """``probabilities`` where the features are there already."""
+        scores = features @ self.weights + self.bias
         return _sigmoid(self.slope * scores + self.offset)
 
     def save(self, path: Path) -> None:
@@ -83,6 +87,27 @@ class TextClassifier:
         if weights.shape != (1 << BITS,) or numbers.shape != (3,):
             raise ValueError(f"{path}: made with other features; run 01 again")
         return cls(weights, *numbers.tolist())
+
+
+MODELS = ("clean", "knowledge", "finance")
+
+
+class TextScores:
+    """The three trained models of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.models = {
+            name: TextClassifier.load(Path(folder, f"{name}.npz")) for name in MODELS
+        }
+
+    def __call__(self, texts: Sequence[str]) -> list[dict[str, float]]:
+        """``{"clean": .., "knowledge": .., "finance": ..}`` of each text, in [0, 1]."""
+        features = hashed_ngrams(texts)
+        columns = [self.models[name].of_features(features) for name in MODELS]
+        return [
+            dict(zip(MODELS, row, strict=True))
+            for row in np.stack(columns, axis=1).round(3).tolist()
+        ]
 
 
 def train_classifier(
@@ -143,7 +168,9 @@ def score_probabilities(
 
 
 def _fit(features: csr_matrix, labels: np.ndarray) -> LogisticRegression:
-    model = LogisticRegression(C=10.0, class_weight="balanced", max_iter=1_000)
+    model = LogisticRegression(
+        C=10.0, class_weight="balanced", solver="liblinear", random_state=0
+    )
     return model.fit(features, labels)
 
 

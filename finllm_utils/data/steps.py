@@ -35,6 +35,7 @@ from finllm_utils.data.filters import (
 )
 from finllm_utils.data.normalize import normalize
 from finllm_utils.data.pii import mask_pii
+from finllm_utils.data.quality import TextScores
 from finllm_utils.data.sources import ENGLISH_DOMAINS
 
 BATCH = 256
@@ -279,6 +280,36 @@ class Decontaminate(CleaningStep):
                 document.metadata["meta"] = {**document.metadata["meta"], "cut": reason}
             verdicts.append((keep, reason))
         return verdicts
+
+
+class ScoreQuality(CleaningStep):
+    """Scores Chinese text with the trained models; drops what is hardly clean."""
+
+    name = "quality"
+
+    def __init__(self, folder: Path, models: Path | None, config: DataConfig) -> None:
+        super().__init__(folder)
+        self.models, self.config = models and str(models), config
+        self._scores: TextScores | None = None
+
+    def process(self, batch: list[TroveDocument]) -> list[Verdict]:
+        """See ``quality.TextScores``; without models everything stays."""
+        chosen = [d for d in batch if d.metadata["domain"] not in ENGLISH_DOMAINS]
+        if not self.models or not chosen:
+            return [KEEP] * len(batch)
+        if self._scores is None:  # loaded in the worker, not sent to it
+            self._scores = TextScores(Path(self.models))
+        for document, found in zip(
+            chosen, self._scores([d.text for d in chosen]), strict=True
+        ):
+            document.metadata["meta"] = {**document.metadata["meta"], **found}
+        return [check_clean(d.metadata["meta"], self.config.min_clean) for d in batch]
+
+
+def check_clean(meta: dict, min_clean: float) -> Verdict:
+    """Drops a text whose probability of being clean is below ``min_clean``."""
+    clean = meta.get("clean", 1.0)
+    return KEEP if clean >= min_clean else (False, f"low_quality:{clean:.2f}")
 
 
 class WriteSigned(PipelineStep):

@@ -1,11 +1,14 @@
 """The chain as a whole: what is kept, where the rest went, and clear failures."""
 
+import dataclasses
 import json
 
 import pytest
 
+from finllm_utils.data.dedup_steps import quality_order
 from finllm_utils.data.gold import GoldItem, read_gold, score_gold
 from finllm_utils.data.pipeline import STEPS, clean_corpus
+from finllm_utils.data.quality import MODELS, train_classifier
 from finllm_utils.data.sources import DOMAINS, SourceFile, raw_sample_files
 from finllm_utils.profiles import load_profile
 from finllm_utils.records import Document, read_records
@@ -17,8 +20,16 @@ HELD = "存款保险实行限额偿付，最高偿付限额为人民币五十万
 ENGLISH = "The fund pays depositors of a failed bank up to a limit that the law fixes."
 
 
-def doc(key: str, text: str, domain: str = "finance_zh") -> Document:
-    return Document(id=key, text=text, source="test", domain=domain)
+DIFFERENT = (
+    "久期衡量债券价格对利率变化的敏感程度，利率上升的时候，久期长的债券价格跌得更多一些，这是常识。",
+    "存款保险实行限额的偿付办法，同一个存款人在同一家机构里的全部本息要合并在一起来计算和偿付。",
+    "市盈率等于股票的价格除以每股的收益，周期股在盈利最高的那个时点上市盈率反而是最低的，要小心。",
+    "信用卡的账单日和还款日之间的这段时间是免息期，但是取现的部分并不享受免息的待遇，请留意。",
+)
+
+
+def doc(key: str, text: str, domain: str = "finance_zh", **meta) -> Document:
+    return Document(id=key, text=text, source="test", domain=domain, meta=meta)
 
 
 def items() -> list[Document]:
@@ -27,7 +38,7 @@ def items() -> list[Document]:
         doc("clean", article),
         doc("copy", article.replace("需要", "必须")),
         doc("same", article.replace("，", " , ")),
-        doc("general_copy", article + "补充。", "general_zh"),
+        doc("general_copy", article + "补充。", "general_zh", date="2023-05-01"),
         doc("short", "太短。"),
         doc("pii", "客户经理的手机是13800138000，" + ARTICLE[0] + "欢迎在工作日来电。"),
         doc("held", HELD + "以上为规定的原文。"),
@@ -36,12 +47,12 @@ def items() -> list[Document]:
     ]
 
 
-def run(tmp_path, things, workers=1, name="run"):
+def run(tmp_path, things, workers=1, name="run", config=CONFIG, models=None):
     output = tmp_path / name / "out"
     output.mkdir(parents=True)
     rejected, funnel = clean_corpus(
-        things, CONFIG, heldout=[HELD], output=output,
-        work_dir=tmp_path / name / "work", num_workers=workers,
+        things, config, heldout=[HELD], output=output,
+        work_dir=tmp_path / name / "work", num_workers=workers, models=models,
     )  # fmt: skip
     return output, rejected, funnel
 
@@ -100,6 +111,66 @@ def test_two_processes_give_the_same_bytes(cleaned, tmp_path):
         name = f"{domain}.jsonl"
         assert (output / name).read_bytes() == (cleaned[0] / name).read_bytes()
     assert (rejected, funnel) == cleaned[1:]
+
+
+def test_the_best_copy_has_least_noise_then_quality_length_date_and_place():
+    def row(order, text, noise=0, **meta):
+        return {"order": order, "text": text, "noise": noise, "meta": meta}
+
+    rows = [
+        row(0, "甲" * 100, noise=1),
+        row(1, "甲" * 100, clean=0.5),
+        row(2, "甲" * 80),
+        row(3, "甲" * 101),
+        row(4, "甲" * 100, date="2024-02-01"),
+        row(5, "甲" * 100, date="2023-02-01"),
+        row(6, "甲" * 100),
+    ]
+    best = sorted(rows, key=quality_order)
+    assert [r["order"] for r in best] == [5, 4, 3, 6, 2, 1, 0]
+
+
+def test_template_sentences_stay_in_one_document_but_statutes_are_whole(tmp_path):
+    notice = (
+        "本文所载信息仅供参考之用，并不构成对任何人的投资建议，读者应当独立判断并自行承担全部风险，"
+        "作者与发布机构对依据本文作出的决定不负任何责任。"
+    )
+    things = [doc(f"a{i}", f"{text}\n{notice}") for i, text in enumerate(DIFFERENT)]
+    law = doc("law", f"{DIFFERENT[0][::-1]}\n{notice}")
+    things.append(dataclasses.replace(law, source="laws"))
+    output, rejected, _ = run(tmp_path, things)
+    found = {key: notice in document.text for key, document in kept(output).items()}
+    assert not rejected
+    assert found == {"a0": True, "a1": False, "a2": False, "a3": False, "law": True}
+    assert kept(output)["a1"].text == DIFFERENT[1]
+
+
+def test_the_lowest_ranked_share_goes_when_asked(tmp_path):
+    scores = (0.9, 0.2, 0.8, 0.7)
+    things = [
+        doc(f"a{i}", text, clean=1.0, knowledge=score)
+        for i, (text, score) in enumerate(zip(DIFFERENT, scores, strict=True))
+    ]
+    config = dataclasses.replace(CONFIG, keep_top_share=0.7)
+    output, rejected, _ = run(tmp_path, things, config=config)
+    assert list(kept(output)) == ["a0", "a2", "a3"]
+    assert [(r["step"], r["reason"]) for r in rejected] == [
+        ("dedup_class_rank", "low_rank:0.20")
+    ]
+
+
+def test_trained_models_score_and_drop(tmp_path):
+    good = [f"{text}这是第{i}号资料。" for i in range(8) for text in DIFFERENT]
+    bad = [f"{text[::-1]}领取{i}" for i in range(8) for text in DIFFERENT]
+    groups = [str(i) for i in range(64)]
+    model, _ = train_classifier(good + bad, [1] * 32 + [0] * 32, groups, seed=0)
+    for name in MODELS:
+        model.save(tmp_path / f"{name}.npz")
+    things = [doc("good", DIFFERENT[0]), doc("bad", DIFFERENT[1][::-1] * 2)]
+    output, rejected, _ = run(tmp_path, things, models=tmp_path)
+    assert list(kept(output)) == ["good"]
+    assert kept(output)["good"].meta["knowledge"] > 0.5
+    assert (rejected[0]["id"], rejected[0]["step"]) == ("bad", "quality")
 
 
 def test_unreadable_user_files_stop_the_run_and_nothing_is_written(tmp_path):

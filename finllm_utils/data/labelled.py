@@ -1,0 +1,80 @@
+"""Labelled examples for the text classifiers, from the gold half ``dev`` and sources.
+
+Gold files say clean or dirty and finance or general; shipped corpora stand for kinds of
+text (laws, answers and news carry knowledge, reviews are chatter). The half ``test`` is
+never used here: it measures.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from finllm_utils.data.extract import read_file
+from finllm_utils.data.filters import strip_boilerplate
+from finllm_utils.data.gold import RAW_FOLDER, GoldItem
+from finllm_utils.data.normalize import normalize
+from finllm_utils.records import Document
+
+_KNOWLEDGE = {"laws", "insurance_zh", "peoples_daily"}
+_CHATTER = {"reviews"}
+
+
+@dataclass(slots=True)
+class Examples:
+    """Parallel lists for ``quality.train_classifier``."""
+
+    texts: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+
+    def add(self, text: str, label: bool, group: str) -> None:
+        """Appends one example."""
+        self.texts.append(text)
+        self.labels.append(int(label))
+        self.groups.append(group)
+
+
+def gold_texts(gold: Iterable[GoldItem], folder: Path = RAW_FOLDER) -> dict[str, str]:
+    """``{file: text as the filters see it}``, unreadable files left out."""
+    texts = {}
+    for item in gold:
+        try:
+            text, _ = read_file(folder / item.file)
+        except ValueError:  # planted: scanned, empty, encrypted
+            continue
+        texts[item.file] = strip_boilerplate(normalize(text, {})[0])[0]
+    return texts
+
+
+def labelled_examples(
+    gold: Sequence[GoldItem], documents: Iterable[Document], *, num_anchors: int
+) -> dict[str, Examples]:
+    """Examples of ``clean``, ``knowledge`` and ``finance``.
+
+    Args: gold is the half to learn from; documents are training text, of which the
+    first ``num_anchors`` of every Chinese source are taken.
+    Copies are no examples: the text of one is clean, only its repetition is not.
+    """
+    clean, knowledge, finance = Examples(), Examples(), Examples()
+    texts = gold_texts(g for g in gold if not g.duplicate_of)
+    for item in gold:
+        if text := texts.get(item.file):
+            clean.add(text, item.clean, item.file)
+            if item.clean or "chatter" in item.faults:
+                knowledge.add(text, item.clean, item.file)
+            if item.clean:
+                finance.add(text, item.domain == "finance_zh", item.file)
+    anchors: dict[tuple[str, str], list[Document]] = defaultdict(list)
+    for document in documents:
+        chosen = anchors[document.source, document.domain]
+        if document.domain.endswith("_zh") and len(chosen) < num_anchors:
+            chosen.append(document)
+    for (source, domain), chosen in sorted(anchors.items()):
+        for document in chosen:
+            if source in _KNOWLEDGE:
+                clean.add(document.text, True, document.id)
+            if source in _KNOWLEDGE | _CHATTER:
+                knowledge.add(document.text, source in _KNOWLEDGE, document.id)
+            finance.add(document.text, domain == "finance_zh", document.id)
+    return {"clean": clean, "knowledge": knowledge, "finance": finance}
