@@ -1,0 +1,183 @@
+"""The card in JupyterLab: shows a session's items and takes verdicts by key or mouse.
+
+ipywidgets has no key events, so a small script turns a key pressed inside the card into
+a click on the button of that key; every other path is plain ipywidgets. All judging is
+in ``session``; nothing here writes a file.
+"""
+
+import html
+from collections.abc import Callable
+
+from finllm_utils.annotation.card_keys import SAVE_MARK, SCRIPT, STYLE
+from finllm_utils.annotation.session import Choice, Session, Shown
+
+TOO_FAST_S = 0.3
+"""Nobody judges sooner after an item appears: a second press meant the item before."""
+BUTTONS = {
+    "keep_drop": (("k", "Keep", "keep"), ("d", "Drop", "drop")),
+    "ab": (("1", "1 is better", 1), ("2", "2 is better", 2), ("t", "Tie", "tie")),
+    "rewrite": (),
+    "rank": (),
+}
+"""Task -> (key, what the button says, the verdict)."""
+
+
+def show_card(session: Session) -> "Card":
+    """Displays the card for ``session`` under the cell; verdicts go to its file."""
+    from IPython.display import Javascript, display
+
+    card = Card(session)
+    display(card.box, Javascript(SCRIPT))
+    return card
+
+
+class Card:
+    """The widgets of one session. ``box`` is what to display."""
+
+    def __init__(self, session: Session) -> None:
+        import ipywidgets as widgets
+
+        self.session = session
+        task = next(iter(session.items.values())).task
+        self.head, self.texts, self.note = (widgets.HTML() for _ in range(3))
+        self.editor = widgets.Textarea(rows=10, continuous_update=False)
+        self.editor.layout.width = "98%"
+        self.editor.observe(self._edited, "value")
+        self.buttons: dict[str, widgets.Button] = {}
+        self._ranking: list[list[int]] = []
+        self._joining = False
+        for key, label, choice in BUTTONS[task]:
+            self._button(key, label, lambda choice=choice: self._judge(choice))
+        if task == "rewrite":
+            self._button("save", "Save (Ctrl+Enter)", self._save)
+        if task == "rank":
+            self._ranking_buttons()
+        self._button("s", "Skip", lambda: self._step(session.skip))
+        self._button("u", "Undo", self._undo)
+        row = widgets.HBox(tuple(self.buttons.values()))
+        row.layout.flex_flow = "row wrap"
+        parts = [widgets.HTML(STYLE), self.head, row, self.note, self.texts]
+        parts += [self.editor] if task == "rewrite" else []
+        self.box = widgets.VBox(parts)
+        self.box.add_class("finllm-card")
+        self._show()
+        if session.changed:
+            count = len(session.changed)
+            self._say(f"Changed since they were judged, so shown again: {count}.")
+
+    def _button(self, key: str, label: str, act: Callable[[], None]) -> None:
+        import ipywidgets as widgets
+
+        shown = label if key == "save" else f"{label} [{key}]"
+        button = widgets.Button(description=shown)
+        button.layout.width = "auto"
+        names = {"=": "equal", "Backspace": "backspace"}
+        button.add_class(f"finllm-key-{names.get(key, key)}")
+        button.on_click(lambda _: act())
+        self.buttons[key] = button
+
+    def _ranking_buttons(self) -> None:
+        most = max(len(item.texts) for item in self.session.items.values())
+        for number in range(1, most + 1):
+            self._button(
+                str(number), f"next best: {number}", lambda n=number: self._place(n)
+            )
+        self._button("=", "equal to the last", self._join)
+        self._button("Backspace", "start over", self._start_over)
+
+    def _place(self, number: int) -> None:
+        """The next text of the ranking; the last one ends the judgement."""
+        shown = self.session.next()
+        placed = {n for group in self._ranking for n in group}
+        if shown is None or number in placed or number > len(shown.texts):
+            return
+        if self._joining:
+            self._ranking[-1].append(number)
+        else:
+            self._ranking.append([number])
+        self._joining = False
+        if len(placed) + 1 == len(shown.texts):
+            self._judge(self._ranking)
+        else:
+            self._say_ranking()
+
+    def _join(self) -> None:
+        self._joining = bool(self._ranking)
+        self._say_ranking()
+
+    def _start_over(self) -> None:
+        self._ranking, self._joining = [], False
+        self._say_ranking()
+
+    def _say_ranking(self) -> None:
+        text = " > ".join(" = ".join(map(str, group)) for group in self._ranking)
+        self._say(f"Best first: {text}{' =' if self._joining else ''}")
+
+    def _edited(self, change: dict) -> None:
+        """The script marks the end of a text to save: text and order in one message."""
+        if change["new"].endswith(SAVE_MARK):
+            self._save()
+
+    def _save(self) -> None:
+        self.editor.value = self.editor.value.removesuffix(SAVE_MARK)
+        if self.editor.value.strip():
+            self._judge(self.editor.value)
+        else:
+            self._say("Not recorded: the text is empty. Skip it, or write one.")
+
+    def _judge(self, choice: Choice) -> None:
+        self._step(lambda: self.session.judge(choice))
+
+    def _step(self, act: Callable[[], object]) -> None:
+        if self.session.seconds_shown() < TOO_FAST_S:
+            self._start_over()
+            self._say("Not counted: pressed before this item could be read.")
+        else:
+            self._record(act, "")
+
+    def _undo(self) -> None:
+        some = self.session.num_done > 0
+        said = "Taken back." if some else "There is nothing to take back."
+        self._record(self.session.undo, said)
+
+    def _record(self, act: Callable[[], object], said: str) -> None:
+        try:
+            act()
+        except OSError as error:  # a full disk; nothing else names an item to the rater
+            self._say(f"Not recorded: {error}")
+            return
+        self._show()
+        self._say(said)
+
+    def _say(self, text: str) -> None:
+        self.note.value = f"<p role='status'>{html.escape(text)}</p>"
+
+    def _show(self) -> None:
+        """Draws the item to judge, or the end."""
+        self._ranking, self._joining = [], False
+        shown = self.session.next()
+        most = len(shown.texts) if shown else 0
+        for key, button in self.buttons.items():
+            button.disabled = key != "u" and (
+                shown is None or (key.isdigit() and int(key) > most)
+            )
+        if shown is None:
+            self.head.value = "<b>This round is done.</b> Run the next cell."
+            self.texts.value = self.editor.value = ""
+            return
+        who = html.escape(f"round {self.session.round}, {self.session.rater}")
+        self.head.value = f"<b>{shown.number} of {shown.total}</b> &nbsp; {who}"
+        self.texts.value = _drawn(shown)
+        self.editor.value = shown.texts[0]
+
+
+def _drawn(shown: Shown) -> str:
+    """The prompt above the texts side by side, as HTML; texts are never markup."""
+    several = len(shown.texts) > 1
+    columns = "".join(
+        f"<div class='finllm-text'>{f'<b>{number}</b><br>' if several else ''}"
+        f"{html.escape(text)}</div>"
+        for number, text in enumerate(shown.texts, 1)
+    )
+    asked = f"<div class='finllm-prompt'>{html.escape(shown.prompt)}</div>"
+    return f"{asked if shown.prompt else ''}<div class='finllm-texts'>{columns}</div>"

@@ -1,0 +1,162 @@
+"""From verdicts to what the course uses: samples, precision, preference pairs."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from finllm_utils.annotation.agreement import ranks
+from finllm_utils.annotation.judgements import Item, Judgement, seeded_order, settled
+from finllm_utils.records import PreferencePair
+
+KEPT = "kept"
+"""The reason of items that no filter dropped."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Precision:
+    """How often raters of one kind agree with what a filter did."""
+
+    reason: str
+    rater_kind: str
+    num_right: int
+    num_judged: int
+    share: float
+    low: float
+    high: float
+
+
+def sample_per_reason(
+    items: Iterable[Item],
+    n_per_reason: int,
+    seed: int,
+    exclude: Collection[str] = (),
+) -> list[Item]:
+    """Up to ``n_per_reason`` items of each reason, without the ids in ``exclude``.
+
+    Which ones follows from the seed and their ids, not from the order of ``items``.
+    For a new round, exclude ``judged_items(records)``.
+    """
+    if n_per_reason < 1:
+        raise ValueError(f"n_per_reason is {n_per_reason}: at least 1")
+    strata: dict[str, dict[str, Item]] = {}
+    for item in items:
+        stratum = strata.setdefault(item.reason, {})
+        if item.id in stratum:
+            raise ValueError(f"two items have the id {item.id}: ids must differ")
+        if item.id not in exclude:
+            stratum[item.id] = item
+    return [
+        stratum[key]
+        for reason, stratum in sorted(strata.items())
+        for key in seeded_order(stratum, seed, reason)[:n_per_reason]
+    ]
+
+
+def judged_items(records: Iterable[Judgement]) -> set[str]:
+    """Ids with a verdict of anyone in any round."""
+    return {j.item for j in settled(records) if j.action == "judge"}
+
+
+def precision_with_interval(
+    judgements: Iterable[Judgement], level: float = 0.95
+) -> list[Precision]:
+    """Precision of each reason with Wilson's interval, by reason.
+
+    Right means: the rater drops what a filter dropped, or keeps what was kept.
+    Raises: ValueError for other tasks, raters of both kinds, or two verdicts on one
+    item: give one rater's judgements.
+    """
+    from scipy.stats import binomtest
+
+    verdicts = [j for j in judgements if j.action == "judge"]
+    _require_one_verdict_an_item(verdicts)
+    by_reason: dict[str, list[bool]] = {}
+    for j in verdicts:
+        right = "keep" if j.reason == KEPT else "drop"
+        by_reason.setdefault(j.reason, []).append(j.verdict == right)
+    rows = []
+    for reason, hits in sorted(by_reason.items()):
+        test = binomtest(sum(hits), len(hits))
+        interval = test.proportion_ci(level, method="wilson")
+        rows.append(
+            Precision(
+                reason=reason,
+                rater_kind=verdicts[0].rater_kind,
+                num_right=sum(hits),
+                num_judged=len(hits),
+                share=sum(hits) / len(hits),
+                low=float(interval.low),
+                high=float(interval.high),
+            )
+        )
+    return rows
+
+
+def _require_one_verdict_an_item(verdicts: Sequence[Judgement]) -> None:
+    seen: set[str] = set()
+    for j in verdicts:
+        if j.task != "keep_drop":
+            raise ValueError(f"item {j.item}: precision needs keep_drop, not {j.task}")
+        if j.rater_kind != verdicts[0].rater_kind:
+            raise ValueError("a model's and a person's judgements make no one figure")
+        if j.item in seen:
+            raise ValueError(
+                f"item {j.item} has two verdicts: give the judgements of one rater"
+            )
+        seen.add(j.item)
+
+
+def preference_pairs(
+    items: Sequence[Item], judgements: Iterable[Judgement]
+) -> list[PreferencePair]:
+    """Every "better than" in A/B verdicts and rankings; ties give no pair.
+
+    A ranking of 4 gives up to 6 pairs of one prompt: keep them on one side of a split.
+    ``margin`` is the distance of the places over the largest possible, ``source`` the
+    rater's kind and name.
+    Raises: ValueError for a judgement of an unknown item or of another text.
+    """
+    known = {item.id: item for item in items}
+    pairs = []
+    for j in judgements:
+        if j.action == "judge":
+            pairs += _pairs_of(known.get(j.item), j)
+    return pairs
+
+
+def _pairs_of(item: Item | None, j: Judgement) -> list[PreferencePair]:
+    if item is None or item.sha256 != j.text_sha256:
+        problem = "is not among the items" if item is None else "has another text now"
+        raise ValueError(f"item {j.item} {problem}: take the judgements from replay()")
+    if j.task == "ab":
+        losers = [name for name in j.shown if name != j.verdict]
+        place = {} if j.verdict == "tie" else {j.verdict: 0, losers[0]: 1}
+    elif j.task == "rank":
+        place = ranks(j)
+    else:
+        raise ValueError(f"item {j.item}: the task {j.task} compares no texts")
+    return [
+        PreferencePair(
+            id=f"{j.item}/{j.rater}/{better}>{worse}",
+            prompt=item.prompt,
+            chosen=item.texts[better],
+            rejected=item.texts[worse],
+            source=f"{j.rater_kind}:{j.rater}",
+            margin=(place[worse] - place[better]) / (len(j.shown) - 1),
+        )
+        for better in sorted(place)
+        for worse in sorted(place)
+        if place[better] < place[worse]
+    ]
+
+
+def first_side_share(judgements: Iterable[Judgement]) -> float | None:
+    """How often the text shown first won, among A/B verdicts that are no tie.
+
+    Far from one half, the rater looks at the side and not at the text.
+    """
+    wins = [
+        j.verdict == j.shown[0]
+        for j in judgements
+        if j.task == "ab" and j.action == "judge" and j.verdict != "tie"
+    ]
+    return sum(wins) / len(wins) if wins else None

@@ -1,0 +1,148 @@
+"""The card without a browser: its buttons drive the session, and it tells no source."""
+
+import json
+import re
+
+import pytest
+from ipywidgets import HTML, Widget
+
+from finllm_utils.annotation.card import Card
+from finllm_utils.annotation.card_keys import SAVE_MARK, SCRIPT
+from finllm_utils.annotation.judgements import Item
+
+
+def press(card: Card, *keys: str) -> None:
+    for key in keys:
+        card.buttons[key].click()
+
+
+def all_widgets(widget: Widget) -> list[Widget]:
+    children = getattr(widget, "children", ())
+    return [widget, *(w for child in children for w in all_widgets(child))]
+
+
+@pytest.mark.parametrize("task", ["keep_drop", "ab", "rank", "rewrite"])
+def test_nothing_that_reaches_the_page_tells_the_source(open_session, task, items_of):
+    names = items_of(task, 1)[0].texts
+    item = Item(
+        id="ID-SECRET",
+        task=task,
+        texts={f"SECRET-{name}": f"答 {i}" for i, name in enumerate(names)},
+        reason="REASON-SECRET",
+    )
+    card = Card(open_session([item]))
+    card.buttons["u"].click()
+    states = [w.get_state() for w in all_widgets(card.box)]
+    page = json.dumps(states, default=str, ensure_ascii=False)
+    assert "答 0" in page and "SECRET" not in page
+
+
+def test_keep_and_drop_and_undo_and_skip(items_of, open_session):
+    session = open_session(items_of("keep_drop", 4))
+    card = Card(session)
+    assert "<b>1 of 4</b>" in card.head.value
+    press(card, "k", "d", "s")
+    assert "<b>4 of 4</b>" in card.head.value
+    press(card, "u", "u", "k", "k", "d")
+    assert [j.verdict for j in session.judgements()].count("keep") == 3
+    assert "round is done" in card.head.value
+    assert card.buttons["k"].disabled and not card.buttons["u"].disabled
+    press(card, "u")
+    assert not card.buttons["k"].disabled and session.num_done == 3
+    assert "Taken back" in card.note.value
+
+
+def test_the_buttons_of_ab_name_the_sides_as_shown(items_of, open_session):
+    session = open_session(items_of("ab", 3))
+    card = Card(session)
+    sides = []
+    for key in "12":
+        sides.append(session.next().texts[int(key) - 1].split(" ")[0])
+        press(card, key)
+    press(card, "t")
+    won = {j.item: j.verdict for j in session.judgements()}
+    assert sorted(won.values()) == sorted([*sides, "tie"])
+
+
+def test_a_ranking_is_built_key_by_key(items_of, open_session):
+    session = open_session(items_of("rank", 2))
+    card = Card(session)
+    press(card, "2", "2", "=", "1", "3")
+    assert "Best first: 2 = 1 &gt; 3" in card.note.value and session.num_done == 0
+    press(card, "Backspace", "=", "4", "3", "=", "2", "1")
+    (j,) = session.judgements()
+    first, second, third, fourth = j.shown
+    assert j.verdict == ((fourth,), tuple(sorted((second, third))), (first,))
+
+
+def test_three_answers_have_no_fourth_button(open_session, items_of):
+    four = items_of("rank", 1)
+    three = Item(id="x", task="rank", texts={"a": "1", "b": "2", "c": "3"})
+    session = open_session([*four, three])
+    card = Card(session)
+    while shown := session.next():
+        assert card.buttons["4"].disabled == (len(shown.texts) == 3)
+        press(card, *"1234"[: len(shown.texts)])
+
+
+def test_a_rewrite_is_saved_with_its_last_letter(items_of, open_session):
+    session = open_session(items_of("rewrite", 3))
+    card = Card(session)
+    assert card.editor.value == session.next().texts[0]
+    card.editor.value = "改好的文字" + SAVE_MARK  # what the script sends
+    assert session.judgements()[0].verdict == "改好的文字"
+    assert card.editor.value == session.next().texts[0]
+    press(card, "save")  # without the script; unchanged text is a verdict too
+    assert session.num_done == 2
+    card.editor.value = " \n" + SAVE_MARK
+    assert session.num_done == 2 and "the text is empty" in card.note.value
+
+
+def test_a_second_press_does_not_judge_an_unread_item(items_of, open_session):
+    now = [1_800_000_000.0]
+    session = open_session(items_of("keep_drop", 3), clock=lambda: now[0])
+    card = Card(session)
+    now[0] += 2
+    press(card, "k", "k", "s")
+    assert session.num_done == 1 and "Not counted" in card.note.value
+    now[0] += 2
+    press(card, "k", "u", "u")  # undo may be as fast as one likes
+    assert session.num_done == 0
+
+
+def test_texts_are_never_markup(open_session):
+    text = "<script>alert(1)</script><b>x</b>"
+    item = Item(id="a", task="keep_drop", texts={"text": text}, prompt="<i>问</i>")
+    card = Card(open_session([item], rater="<u>甲</u>"))
+    page = "".join(w.value for w in all_widgets(card.box)[2:] if isinstance(w, HTML))
+    assert not any(tag in page for tag in ("<script", "<i>", "<u>", "<b>x"))
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_a_full_disk_is_shown_and_the_item_stays(items_of, open_session, monkeypatch):
+    session = open_session(items_of("keep_drop", 2))
+    card = Card(session)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("finllm_utils.annotation.session.append_judgement", full)
+    press(card, "k")
+    assert "Not recorded" in card.note.value and "No space left" in card.note.value
+    assert "<b>1 of 2</b>" in card.head.value and session.num_done == 0
+
+
+def test_changed_texts_are_announced(open_session):
+    old, new = (Item(id="a", task="keep_drop", texts={"text": t}) for t in "旧新")
+    open_session([old]).judge("keep")
+    assert "shown again: 1." in Card(open_session([new])).note.value
+
+
+def test_the_script_finds_every_button(items_of, open_session):
+    """It looks for finllm-key-<name>; two keys have another name than their own."""
+    assert "{'=': 'equal', Backspace: 'backspace'}" in SCRIPT
+    for task in ("keep_drop", "ab", "rank", "rewrite"):
+        for key, button in Card(open_session(items_of(task))).buttons.items():
+            name = {"=": "equal", "Backspace": "backspace"}.get(key, key)
+            assert button._dom_classes == (f"finllm-key-{name}",)
+            assert name == "save" or re.fullmatch("[a-z0-9]|equal|backspace", name)

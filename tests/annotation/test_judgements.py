@@ -1,0 +1,189 @@
+"""The file of verdicts: what a line must say, broken lines, half-written lines."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from finllm_utils.annotation.judgements import (
+    Item,
+    Judgement,
+    append_judgement,
+    read_judgements,
+    seeded_order,
+    settled,
+)
+
+ITEM = Item(id="a", task="keep_drop", texts={"text": "正文"})
+KEEP = Judgement(
+    item="a",
+    task="keep_drop",
+    action="judge",
+    shown=("text",),
+    verdict="keep",
+    rater="甲",
+    rater_kind="human",
+    seconds=1.5,
+    round=1,
+    text_sha256=ITEM.sha256,
+    time="2027-01-15T08:00:00+00:00",
+)
+SKIP = replace(KEEP, action="skip", verdict=None)
+UNDO = replace(KEEP, action="undo", verdict=None)
+
+
+def test_a_judgement_survives_the_file(tmp_path):
+    ranked = replace(
+        KEEP, task="rank", shown=("x", "y", "z"), verdict=(("y",), ("x", "z"))
+    )
+    for judgement in (KEEP, ranked, SKIP):
+        append_judgement(tmp_path / "new" / "v.jsonl", judgement)
+    assert read_judgements(tmp_path / "new" / "v.jsonl") == [KEEP, ranked, SKIP]
+    assert read_judgements(tmp_path / "none.jsonl") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rater_kind": "person"}, "rater_kind is 'person': it must be model or human"),
+        ({"rater_kind": None}, "rater_kind is None"),
+        ({"rater": ""}, "rater is empty"),
+        ({"round": 0}, "round is 0"),
+        ({"round": True}, "round is True"),
+        ({"action": "guess"}, "action is 'guess'"),
+        ({"verdict": "maybe"}, "'maybe' is no verdict of the task keep_drop"),
+        ({"verdict": None}, "None is no verdict"),
+        ({"action": "skip"}, r"'keep' is no verdict .* \(skip\)"),
+        ({"task": "rewrite", "verdict": " "}, "is no verdict of the task rewrite"),
+        ({"task": "ab", "shown": ("x", "y"), "verdict": "z"}, "on x, y"),
+        ({"task": "rank", "shown": ("x", "y"), "verdict": (("x",),)}, "no verdict"),
+        ({"task": "rank", "shown": ("x",), "verdict": (("x",), ())}, "no verdict"),
+    ],
+)
+def test_wrong_fields_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(KEEP, **change)
+
+
+def test_rater_kind_has_no_default():
+    row = asdict(KEEP)
+    del row["rater_kind"]
+    with pytest.raises(TypeError, match="rater_kind"):
+        Judgement(**row)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"item": "a", ', "line 2: Expecting property name"),
+        ('["a"]', "line 2: "),
+        ("\ufeff", "line 2: "),
+        (json.dumps(asdict(KEEP) | {"rater_kind": "robot"}), "line 2: rater_kind is"),
+        (json.dumps(asdict(KEEP) | {"mood": 1}), "line 2: unknown field 'mood'"),
+        (json.dumps({"item": "a"}), "line 2: missing 10 required"),
+    ],
+)
+def test_a_broken_line_is_named_with_its_number(tmp_path, line, message):
+    path = tmp_path / "v.jsonl"
+    good = json.dumps(asdict(KEEP))
+    path.write_text(f"{good}\n{line}\n{good}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=f"v.jsonl, {message}"):
+        read_judgements(path)
+
+
+def test_bytes_that_are_not_utf8_are_named(tmp_path):
+    path = tmp_path / "v.jsonl"
+    path.write_bytes(json.dumps(asdict(KEEP)).encode() + b"\n\xff\xfe{}\n")
+    with pytest.raises(ValueError, match="v.jsonl, line 2: "):
+        read_judgements(path)
+
+
+def test_a_half_written_last_line_is_left_out_and_then_removed(tmp_path):
+    path = tmp_path / "v.jsonl"
+    whole = json.dumps(asdict(KEEP), ensure_ascii=False).encode()
+    for cut in range(len(whole)):  # wherever the kill struck, between bytes too
+        path.write_bytes(whole + b"\n" + whole[:cut])
+        assert read_judgements(path) == [KEEP], cut
+    append_judgement(path, SKIP)
+    assert read_judgements(path) == [KEEP, SKIP]
+    path.write_bytes(whole)  # whole but for its line end
+    append_judgement(path, SKIP)
+    assert read_judgements(path) == [KEEP, SKIP]
+
+
+def test_what_stands_after_undo_and_second_thoughts():
+    drop, other = replace(KEEP, verdict="drop"), replace(KEEP, rater="乙")
+    later = replace(KEEP, text_sha256="0" * 64)
+    assert settled([KEEP, other, drop]) == [other, drop]
+    assert settled([KEEP, UNDO]) == []
+    assert settled([KEEP, UNDO, SKIP]) == [SKIP]
+    assert settled([KEEP, other, UNDO]) == [other]
+    assert settled([KEEP, later, UNDO]) == [later]  # the texts differ
+    assert settled([UNDO, KEEP]) == [KEEP]
+
+
+def test_the_digest_covers_prompt_names_and_texts():
+    base = Item(id="a", task="ab", texts={"x": "1", "y": "2"}, prompt="问")
+    assert base.sha256 == replace(base, id="b", texts={"y": "2", "x": "1"}).sha256
+    changed = [
+        replace(base, prompt="问？"),
+        replace(base, texts={"x": "2", "y": "1"}),
+        replace(base, texts={"x": "1", "z": "2"}),
+    ]
+    assert len({base.sha256, *(item.sha256 for item in changed)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("task", "texts", "message"),
+    [
+        ("ab", {"x": "1"}, "1 texts for the task ab, which takes 2"),
+        ("rank", dict.fromkeys("abcde", ""), "5 texts .* takes 3 to 4"),
+        ("guess", {"x": "1"}, "task is 'guess'"),
+        ("ab", {"tie": "1", "x": "2"}, "cannot be named 'tie'"),
+    ],
+)
+def test_items_that_cannot_be_judged(task, texts, message):
+    with pytest.raises(ValueError, match=f"item q: .*{message}"):
+        Item(id="q", task=task, texts=texts)
+
+
+def test_seeded_order_is_stable_when_names_come_and_go():
+    names = [str(i) for i in range(50)]
+    order = seeded_order(names, 1)
+    assert order == seeded_order(reversed(names), 1) != seeded_order(names, 2)
+    fewer = seeded_order(names[::2], 1)
+    assert fewer == [name for name in order if name in fewer]
+    assert seeded_order(names, "1", "2") != seeded_order(names, "12")
+
+
+JUDGE_FOREVER = """
+import sys
+from finllm_utils.annotation.judgements import Item
+from finllm_utils.annotation.session import Session
+items = [Item(id=str(i), task="keep_drop", texts={"text": "字" * 5000}) for i in range(5000)]
+s = Session(items, sys.argv[1], rater="r", rater_kind="model", round=1, seed=0)
+while s.next():
+    print(s.judge("keep").item, flush=True)
+"""
+
+
+def test_a_kill_loses_nothing_that_was_judged(tmp_path):
+    path = tmp_path / "v.jsonl"
+    child = subprocess.Popen(
+        [sys.executable, "-c", JUDGE_FOREVER, str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    seen = [child.stdout.readline().strip() for _ in range(20)]
+    child.kill()
+    seen += child.stdout.read().split()
+    assert child.wait() == -9
+    recorded = [j.item for j in read_judgements(path)]
+    assert recorded[: len(seen)] == seen and len(recorded) - len(seen) in (0, 1)
+    assert len(seen) >= 20

@@ -1,0 +1,126 @@
+"""Samples for rounds, precision with its interval, pairs for preference training."""
+
+from dataclasses import replace
+
+import pytest
+
+from finllm_utils.annotation.judgements import Item, read_judgements
+from finllm_utils.annotation.results import (
+    first_side_share,
+    judged_items,
+    precision_with_interval,
+    preference_pairs,
+    sample_per_reason,
+)
+
+
+@pytest.fixture
+def pool():
+    return [
+        Item(id=f"{reason}-{i}", task="keep_drop", texts={"text": str(i)}, reason=reason)
+        for reason, number in (("short", 40), ("ads", 3), ("kept", 40))
+        for i in range(number)
+    ]  # fmt: skip
+
+
+def test_a_sample_takes_so_many_of_each_reason(pool):
+    sample = sample_per_reason(pool, 10, seed=1)
+    assert [i.reason for i in sample] == ["ads"] * 3 + ["kept"] * 10 + ["short"] * 10
+    assert sample == sample_per_reason(pool[::-1], 10, seed=1)
+    assert sample != sample_per_reason(pool, 10, seed=2)
+    with pytest.raises(ValueError, match="n_per_reason is 0"):
+        sample_per_reason(pool, 0, seed=1)
+    with pytest.raises(ValueError, match="two items have the id short-0"):
+        sample_per_reason([pool[0], pool[0]], 1, seed=1)
+
+
+def test_a_new_round_excludes_what_was_judged(pool, open_session):
+    first = sample_per_reason(pool, 10, seed=1)
+    session = open_session(first)
+    aside = session.skip().item
+    while session.next():
+        session.judge("drop")
+    undone = session.undo().item
+    done = judged_items(read_judgements(session.path))
+    assert done == {i.id for i in first} - {aside, undone}
+    second = sample_per_reason(pool, 10, seed=1, exclude=done)
+    assert not done & {i.id for i in second}
+    assert {aside, undone} <= {i.id for i in second}, "nobody has judged these two"
+
+
+def test_precision_by_reason_by_hand(pool, open_session):
+    session = open_session([i for i in pool if i.reason != "ads"][:50])
+    while session.next():
+        session.judge("drop")
+    drops = list(session.judgements())
+    short, kept = drops[:40], drops[40:]
+    short[:30] = [replace(j, verdict="keep") for j in short[:30]]  # 10 of 40 right
+    kept_row, short_row = precision_with_interval(kept + short)
+    assert (short_row.reason, short_row.num_right, short_row.num_judged) == (
+        "short", 10, 40,
+    )  # fmt: skip
+    assert (short_row.share, short_row.rater_kind) == (0.25, "human")
+    # z^2 = 3.8415: middle (10 + 1.92) / 43.84 = 0.2719,
+    # half 1.96 x sqrt(10 x 30 / 40 + 0.9604) / 43.84 = 0.1300
+    assert (short_row.low, short_row.high) == pytest.approx((0.1419, 0.4019), abs=1e-4)
+    # none of 10: the upper end is z^2 / (10 + z^2)
+    assert (kept_row.share, kept_row.low) == (0, 0)
+    assert kept_row.high == pytest.approx(3.8415 / 13.8415, abs=1e-4)
+    narrow = precision_with_interval(short, level=0.5)[0]
+    assert short_row.low < narrow.low < 0.25 < narrow.high < short_row.high
+
+
+def test_precision_refuses_mixed_figures(pool, open_session):
+    j = open_session(pool[:1]).judge("drop")
+    with pytest.raises(ValueError, match="no one figure"):
+        precision_with_interval([j, replace(j, item="x", rater_kind="model")])
+    with pytest.raises(ValueError, match="short-0 has two verdicts"):
+        precision_with_interval([j, replace(j, rater="乙")])
+    with pytest.raises(ValueError, match="needs keep_drop, not rewrite"):
+        precision_with_interval([replace(j, task="rewrite")])
+    assert precision_with_interval([]) == []
+
+
+def test_a_ranking_becomes_pairs(items_of, open_session):
+    items = items_of("rank", 1)
+    j = replace(
+        open_session(items).judge([1, 2, 3, 4]),
+        verdict=(("m3",), ("m1", "m4"), ("m2",)),
+    )
+    pairs = preference_pairs(items, [j])
+    assert {p.id: p.margin for p in pairs} == {
+        "id-0/阿明/m3>m1": pytest.approx(1 / 3),
+        "id-0/阿明/m3>m4": pytest.approx(1 / 3),
+        "id-0/阿明/m3>m2": pytest.approx(2 / 3),
+        "id-0/阿明/m1>m2": pytest.approx(1 / 3),
+        "id-0/阿明/m4>m2": pytest.approx(1 / 3),
+    }
+    best = next(p for p in pairs if p.id.endswith("m3>m2"))
+    assert (best.chosen, best.rejected) == (items[0].texts["m3"], items[0].texts["m2"])
+    assert (best.prompt, best.source) == ("什么是国债？", "human:阿明")
+
+
+def test_ab_verdicts_become_pairs_and_ties_do_not(items_of, open_session):
+    items = items_of("ab", 3)
+    session = open_session(items)
+    won = session.judge(1)
+    session.judge("tie")
+    session.skip()
+    (pair,) = preference_pairs(items, session.judgements())
+    item = next(i for i in items if i.id == won.item)
+    assert pair.chosen == item.texts[won.shown[0]] and pair.margin == 1
+    assert pair.rejected == item.texts[won.shown[1]]
+    assert first_side_share(session.judgements()) == 1
+    assert first_side_share([]) is None
+
+
+def test_pairs_need_the_text_that_was_judged(items_of, open_session):
+    items = items_of("ab", 1)
+    j = open_session(items).judge(1)
+    with pytest.raises(ValueError, match="id-0 is not among the items"):
+        preference_pairs([], [j])
+    with pytest.raises(ValueError, match="id-0 has another text now"):
+        preference_pairs([replace(items[0], prompt="改")], [j])
+    keep = items_of("keep_drop", 1)
+    with pytest.raises(ValueError, match="keep_drop compares no texts"):
+        preference_pairs(keep, [open_session(keep, rater="乙").judge("keep")])
