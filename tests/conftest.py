@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,18 @@ SEED: int = 0
 RUN_DIR: str = ""
 OVERRIDES: dict = {}"""
 
-TOOLS = {"needs_slurm": "sbatch", "needs_chromium": "chromium", "needs_ray": "ray"}
+TOOLS = {
+    "needs_slurm": ("sbatch", lambda: shutil.which("sbatch")),
+    "needs_chromium": ("chromium", lambda: shutil.which("chromium")),
+    "needs_ray": ("the extra ray", lambda: find_spec("ray")),  # no command on PATH
+}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips a test whose tool is missing, with the reason; CI fails instead."""
-    for marker, command in TOOLS.items():
-        if item.get_closest_marker(marker) and shutil.which(command) is None:
-            reason = f"{command} is not installed"
+    for marker, (name, find) in TOOLS.items():
+        if item.get_closest_marker(marker) and find() is None:
+            reason = f"{name} is not installed"
             if os.environ.get("CI"):
                 pytest.fail(f"{reason}, and CI must not skip this test")
             pytest.skip(reason)

@@ -19,8 +19,9 @@ from finllm_utils.data.char_stats import char_stats
 from finllm_utils.data.dedup import exact_duplicates, near_duplicates
 from finllm_utils.data.filters import check_length
 from finllm_utils.data.sources import DOMAINS, ENGLISH_DOMAINS
-from finllm_utils.data.steps import rejected_line, write_counts
+from finllm_utils.data.steps import rejected_line, write_counts, write_signed
 from finllm_utils.data.templates import cut_templates, template_windows
+from finllm_utils.files import atomic_file
 from finllm_utils.records import Document, write_records
 
 
@@ -70,7 +71,8 @@ class Dedup(PipelineStep):
             document = TroveDocument(text=row["text"], id=row["id"], metadata=row)
             lines.append(rejected_line(document, step, reason))
         path = Path(self.folder, "rejected", f"{step}_{rank:05d}.jsonl")
-        path.write_text("".join(lines), encoding="utf-8")
+        with atomic_file(path) as handle:
+            handle.writelines(lines)
         counts: Counter = Counter()
         for i, row in enumerate(rows):
             if i not in reasons and i not in gone:
@@ -119,8 +121,7 @@ class DedupDomain(Dedup):
             kept = self.keep_best(rows, kept, rank)
         stem = Path(self.folder, "deduped", DOMAINS[rank])
         lines = [json.dumps(rows[i], ensure_ascii=False) + "\n" for i in kept]
-        stem.with_suffix(".jsonl").write_text("".join(lines), encoding="utf-8")
-        np.save(stem.with_suffix(".npy"), keys[kept])
+        write_signed(stem, lines, keys[kept])
         yield from ()
 
     def cut_templates(self, rows: list[dict], kept: list[int], rank: int) -> list[int]:

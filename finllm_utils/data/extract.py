@@ -1,242 +1,136 @@
-"""Files to text: HTML, PDF, DOCX and TXT, one function a format.
+"""Files to text: one document in, one record out, or a reason why not.
 
-Each raises ValueError with the file's name and the remedy when there is nothing to
-read. Reading is bounded to one file at a time; which files to read is ``sources.py``.
+``read_file`` opens a file within limits, chooses the reader by suffix and returns the
+text and what the file says about itself. Whatever is wrong with a file is a ValueError
+with its name and the remedy. Which files to read is ``sources.py``.
 """
 
-import re
-from collections import Counter
-from io import BytesIO
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from finllm_utils.data.encoding import decode
-
-_CHARSET = re.compile(rb"""charset\s*=\s*["']?\s*([A-Za-z0-9_\-]+)""", re.IGNORECASE)
-_BLOCKS = (
-    "p",
-    "li",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "td",
-    "blockquote",
-    "pre",
-    "dd",
-    "dt",
-    "div",
+from finllm_utils.data.extract_dates import stated_date
+from finllm_utils.data.extract_files import read_bytes, require_inside
+from finllm_utils.data.extract_html import read_html
+from finllm_utils.data.extract_office import read_docx, read_xlsx
+from finllm_utils.data.extract_pdf import read_pdf
+from finllm_utils.data.extract_warc import (
+    is_warc,
+    read_warc_record,
+    record_offsets,
 )
-_SKIPPED = (
-    "script",
-    "style",
-    "nav",
-    "footer",
-    "header",
-    "aside",
-    "form",
-    "noscript",
-    "iframe",
-)
-_MAX_LINK_DENSITY = 0.4  # share of a block's text that is links; menus are near 1
+
+NOT_STATED = "not stated in the file"
 
 
-def read_file(path: Path) -> tuple[str, dict]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What one file may cost; beyond it the file is reported, not read."""
+
+    max_file_bytes: int = 64 * 2**20
+    """Bytes of a file on disk, or of one record of a WARC file."""
+    max_line_bytes: int = 16 * 2**20
+    """Bytes of a line of plain text; a longer one is a dump, not text."""
+    max_unpacked_bytes: int = 64 * 2**20
+    """Bytes of the XML of a DOCX or XLSX file, or of a stream of a PDF, unpacked."""
+    max_pages: int = 3_000
+    """Pages of a PDF."""
+
+
+LIMITS = Limits()
+
+
+def read_file(
+    path: Path, limits: Limits = LIMITS, *, root: Path | None = None, offset: int = -1
+) -> tuple[str, dict]:
     """The text of one file, chosen by suffix, and what is known about it.
 
-    Raises: ValueError naming the file and the remedy: empty, encrypted, scanned,
-    undecodable or of an unknown type.
+    Args: root is the folder the file must lie in once links are followed; offset is
+    where the record starts in a WARC file (``extract_warc.record_offsets``).
+    Returns: text and meta: ``file format title date licence``, where title and date
+    (of publication, as the document states it) are empty when there are none; keys of
+    the format, such as ``created``, when an office program made the file.
+    Raises: ValueError naming the file and the remedy.
     """
     path = Path(path)
-    readers = {
-        ".txt": read_txt, ".md": read_txt, ".html": read_html, ".htm": read_html,
-        ".pdf": read_pdf, ".docx": read_docx,
-    }  # fmt: skip
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
+    if root is not None:
+        require_inside(path, root)
+    kind = "warc" if is_warc(path) else _KINDS.get(path.suffix.lower())
+    if kind is None:
         raise ValueError(
-            f"{path}: unknown file type {path.suffix!r}; use {', '.join(readers)}, "
-            ".jsonl or .parquet, or remove it"
+            f"{path}: unknown file type {path.suffix!r}; use {', '.join(_KINDS)}, "
+            ".warc, .jsonl or .parquet, or remove it"
         )
-    data = path.read_bytes()
-    if not data:
-        raise ValueError(f"{path}: empty file (0 bytes); export it again or remove it")
+    name = str(path)
     try:
-        text, meta = reader(data, str(path))
+        if kind == "warc":
+            text, meta = _read_warc(path, offset, limits)
+        else:
+            data = read_bytes(path, limits.max_file_bytes)
+            text, meta = _READERS[kind](data, name, limits)
     except ValueError:
         raise
+    except RecursionError as error:
+        raise ValueError(f"{name}: nested too deeply; save it again") from error
+    except MemoryError as error:
+        raise ValueError(f"{name}: needs too much memory; split it") from error
     except Exception as error:  # parsers share no base class; name the file in any case
         raise ValueError(
-            f"{path}: cannot be parsed ({error!r}); save it again"
+            f"{name}: cannot be parsed ({error!r:.200}); save it again or remove it"
         ) from error
-    return text, {"file": path.name, **meta}
+    known = {"format": kind, "title": "", "date": "", "licence": NOT_STATED}
+    meta = {"file": path.name, **known, **meta}
+    meta["date"] = meta["date"] or stated_date(text)
+    return text, meta
 
 
-def read_txt(data: bytes, name: str) -> tuple[str, dict]:
-    """Plain text in UTF-8, UTF-16, GB18030 or BIG5."""
+def read_txt(data: bytes, name: str, limits: Limits = LIMITS) -> tuple[str, dict]:
+    """Plain text in UTF-8, UTF-16 with its mark, GB18030 or BIG5."""
+    start, number = 0, 1
+    while start < len(data):
+        end = data.find(b"\n", start, start + limits.max_line_bytes + 1)
+        if end < 0:
+            if len(data) - start > limits.max_line_bytes:
+                raise ValueError(
+                    f"{name}, line {number}: longer than {limits.max_line_bytes:,} "
+                    "bytes; break the text into lines, or raise data.max_line_bytes"
+                )
+            break
+        start, number = end + 1, number + 1
     text, encoding = decode(data, name)
     return text, {"encoding": encoding}
 
 
-def read_html(data: bytes, name: str) -> tuple[str, dict]:
-    """The main text of a page by trafilatura, else by link density."""
-    import trafilatura
-
-    declared = _CHARSET.search(data[:2_048])
-    text, encoding = decode(data, name, declared and declared.group(1).decode("ascii"))
-    text = re.sub(r"^\s*<\?xml[^>]*\?>", "", text)
-    main = trafilatura.extract(
-        text, include_comments=False, include_tables=True, favor_recall=False,
-        deduplicate=False,
-    )  # fmt: skip
-    blocks = main_blocks(text)
-    # Far less than the page's text is a miss; far more, trafilatura's short-page rescue
-    # printing the same paragraphs twice.
-    if main and (0.6 * len(blocks) <= len(main) <= 1.5 * len(blocks) or not blocks):
-        return main, {"encoding": encoding, "extractor": "trafilatura"}
-    if not blocks:
-        raise ValueError(
-            f"{name}: no text in the page; save the rendered page or remove it"
-        )
-    return blocks, {"encoding": encoding, "extractor": "link_density"}
-
-
-def main_blocks(html: str) -> str:
-    """Blocks of a page that are text rather than links: the fall-back extractor."""
-    from lxml import html as parser
-
-    if not html.strip():
-        return ""
-    root = parser.fromstring(html)
-    for element in list(root.iter(*_SKIPPED)):
-        element.drop_tree()
-    lines = []
-    for block in root.iter(*_BLOCKS):
-        if any(child.tag in _BLOCKS for child in block.iterdescendants()):
-            continue
-        text = " ".join(block.text_content().split())
-        linked = sum(len(" ".join(a.text_content().split())) for a in block.iter("a"))
-        if text and linked <= _MAX_LINK_DENSITY * len(text):
-            lines.append(text)
-    return "\n".join(lines)
-
-
-def read_pdf(data: bytes, name: str) -> tuple[str, dict]:
-    """The text of a PDF, lines rejoined, without heads, feet and page numbers."""
-    import pdfplumber
-    from pdfplumber.utils.exceptions import PdfminerException
-
-    try:
-        with pdfplumber.open(BytesIO(data)) as pdf:
-            pages = [(page.extract_text() or "").split("\n") for page in pdf.pages]
-            images = sum(len(page.images) for page in pdf.pages)
-    except PdfminerException as error:
-        if "Password" in repr(error.args) or "Encrypt" in repr(error.args):
+def _read_warc(path: Path, offset: int, limits: Limits) -> tuple[str, dict]:
+    if offset < 0:
+        first = list(islice(record_offsets(path), 2))
+        if len(first) != 1:
+            many = "more than one page; give the record" if first else "no page"
             raise ValueError(
-                f"{name}: encrypted PDF; save a copy without password, for example "
-                "with qpdf --decrypt, or remove it"
-            ) from error
-        raise ValueError(
-            f"{name}: not a readable PDF ({error!r}); export it again"
-        ) from error
-    if not any(line.strip() for page in pages for line in page):
-        what = (
-            f"scanned PDF ({images} images, no text)" if images else "PDF without text"
-        )
-        raise ValueError(f"{name}: {what}; run OCR on it first, or remove it")
-    return join_lines(remove_running_lines(pages)), {"pages": len(pages)}
+                f"{path}: the archive holds {many} (see extract_warc.record_offsets)"
+            )
+        offset = first[0]
+    data, kind, known = read_warc_record(path, offset, limits.max_file_bytes)
+    name = f"{path}, record at byte {offset} ({known['url']})"
+    if kind == "html":
+        text, meta = read_html(data, name, url=known["url"], charset=known["charset"])
+    else:
+        text, meta = _READERS[kind](data, name, limits)
+    known.pop("charset")
+    return text, {**meta, **known, "payload": kind}
 
 
-_PAGE_NUMBER = re.compile(
-    r"^[\s\-–—_.·|~]*(?:第?\s*[\d一二三四五六七八九十]+\s*页?|page\s*\d+)"
-    r"(?:\s*(?:/|of|，|,|共)?\s*共?\s*\d+\s*页?)?[\s\-–—_.·|~]*$",
-    re.IGNORECASE,
-)
-_EDGE_LINES = 3  # lines at the top and bottom of a page that may be a running head
-
-
-def remove_running_lines(pages: list[list[str]]) -> list[str]:
-    """All lines of ``pages`` but page numbers and heads or feet that most pages repeat.
-
-    Digits are compared as one, so "第 3 页" and "第 4 页" are the same foot.
-    """
-    pages = [[line for line in page if line.strip()] for page in pages]
-    edges = Counter()
-    for page in pages:
-        near = page[:_EDGE_LINES] + page[-_EDGE_LINES:]
-        edges.update({_shape(line) for line in near})
-    repeated = {s for s, n in edges.items() if n >= 2 and n > len(pages) / 2}
-    kept = []
-    for page in pages:
-        for place, line in enumerate(page):
-            edge = place < _EDGE_LINES or place >= len(page) - _EDGE_LINES
-            if edge and (_PAGE_NUMBER.match(line) or _shape(line) in repeated):
-                continue
-            kept.append(line)
-    return kept
-
-
-def _shape(line: str) -> str:
-    return re.sub(r"\d+", "0", "".join(line.split()))
-
-
-_ENDS = re.compile(r"[。！？!?：:；;…”」』）)]$")
-_NEW = re.compile(
-    r"^(?:第[零〇一二三四五六七八九十百\d]+[章节条]|[一二三四五六七八九十]+、|[(（][一二三四五六七八九十\d]+[)）]"
-    r"|\d+[.、．]\s*\D|[•●■◆▪]|表\s*\d|图\s*\d)"
-)
-
-
-def join_lines(lines: list[str]) -> str:
-    """Paragraphs from printed lines: a full line without an end mark runs on."""
-    width = max((_width(line) for line in lines), default=0)
-    parts: list[str] = []
-    running = False
-    for line in map(str.strip, lines):
-        if running and not _NEW.match(line):
-            glue = " " if parts[-1][-1].isascii() and line[0].isascii() else ""
-            parts[-1] += glue + line
-        else:
-            parts.append(line)
-        running = not _ENDS.search(line) and _width(line) >= 0.8 * width
-    return "\n".join(parts)
-
-
-def _width(line: str) -> int:
-    return sum(1 if c.isascii() else 2 for c in line.strip())
-
-
-def read_docx(data: bytes, name: str) -> tuple[str, dict]:
-    """Paragraphs and table rows of a Word file in document order."""
-    import docx
-    from docx.table import Table
-
-    if data.startswith(b"\xd0\xcf\x11\xe0"):  # OLE container: old .doc or a password
-        raise ValueError(
-            f"{name}: encrypted or old Word format; save it as .docx without password"
-        )
-    try:
-        document = docx.Document(BytesIO(data))
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError(
-            f"{name}: not a readable .docx ({error}); save it again"
-        ) from error
-    except Exception as error:  # zipfile and lxml errors share no base class
-        raise ValueError(f"{name}: broken .docx ({error!r}); save it again") from error
-    lines = []
-    for block in document.iter_inner_content():
-        if isinstance(block, Table):
-            for row in block.rows:
-                cells = [cell for cell in row.cells if cell.text.strip()]
-                merged = [
-                    cell
-                    for i, cell in enumerate(cells)
-                    if i == 0 or cell._tc is not cells[i - 1]._tc
-                ]  # a merged cell is listed once for each column it spans
-                lines.append(" | ".join(" ".join(c.text.split()) for c in merged))
-        else:
-            lines.append(block.text)
-    if not any(line.strip() for line in lines):
-        raise ValueError(
-            f"{name}: no text in the document; run OCR if it holds pictures"
-        )
-    return "\n".join(lines), {}
+_KINDS = {
+    ".txt": "txt", ".md": "txt", ".html": "html", ".htm": "html", ".pdf": "pdf",
+    ".docx": "docx", ".xlsx": "xlsx",
+}  # fmt: skip
+_READERS = {
+    "txt": read_txt,
+    "html": lambda data, name, limits: read_html(data, name),
+    "pdf": lambda data, name, limits: read_pdf(
+        data, name, limits.max_pages, limits.max_unpacked_bytes
+    ),
+    "docx": lambda data, name, limits: read_docx(data, name, limits.max_unpacked_bytes),
+    "xlsx": lambda data, name, limits: read_xlsx(data, name, limits.max_unpacked_bytes),
+}

@@ -11,6 +11,7 @@ from pathlib import Path
 from finllm_utils.config import DataConfig
 from finllm_utils.corpora.sources import TRAINING_DOMAINS as DOMAINS
 from finllm_utils.corpora.sources import training_sources
+from finllm_utils.data.extract_files import require_inside
 from finllm_utils.records import Document, read_lines
 
 ENGLISH_DOMAINS = ("english", "finance_en")
@@ -18,12 +19,16 @@ ENGLISH_DOMAINS = ("english", "finance_en")
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file to extract. ``domain`` is where its text belongs."""
+    """A file to extract. ``domain`` is where its text belongs.
+
+    A link that leads out of the folder ``root`` is refused; "" allows any.
+    """
 
     id: str
     path: str
     domain: str
     source: str
+    root: str = ""
 
 
 Item = Document | SourceFile
@@ -76,9 +81,11 @@ def iterate_sources(sources: tuple[str, ...], max_line_bytes: int) -> Iterator[I
             name = path.name if path == root else path.relative_to(root).as_posix()
             key = f"{root.name}/{name}" if path != root else name
             if path.suffix in (".jsonl", ".parquet"):
+                require_inside(path, root)
                 yield from _rows(path, key, domain, max_line_bytes)
             else:
-                yield SourceFile(key, str(path), domain, root.name)
+                folder = "" if path == root else str(root)
+                yield SourceFile(key, str(path), domain, root.name, folder)
 
 
 def list_files(root: Path) -> list[Path]:
@@ -91,7 +98,8 @@ def list_files(root: Path) -> list[Path]:
     files = [
         p
         for p in sorted(root.rglob("*"))
-        if p.is_file() and not any(s.startswith(".") for s in p.relative_to(root).parts)
+        if (p.is_file() or p.is_symlink())  # a broken link is reported, not passed over
+        and not any(s.startswith(".") for s in p.relative_to(root).parts)
     ]
     if not files:
         raise ValueError(

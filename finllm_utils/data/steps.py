@@ -20,7 +20,8 @@ from finllm_utils.config import DataConfig
 from finllm_utils.data.char_stats import CharStats, char_stats
 from finllm_utils.data.decontaminate import HeldoutIndex, remove_overlaps
 from finllm_utils.data.dedup import band_keys, exact_keys, signatures
-from finllm_utils.data.extract import read_file
+from finllm_utils.data.extract import Limits, read_file
+from finllm_utils.data.extract_warc import is_warc, record_offsets
 from finllm_utils.data.filters import (
     KEEP,
     Verdict,
@@ -35,8 +36,8 @@ from finllm_utils.data.filters import (
 )
 from finllm_utils.data.normalize import normalize
 from finllm_utils.data.pii import mask_pii
-from finllm_utils.data.quality import TextScores
 from finllm_utils.data.sources import ENGLISH_DOMAINS
+from finllm_utils.files import atomic_file
 
 BATCH = 256
 _EXCERPT = 120
@@ -61,7 +62,7 @@ class CleaningStep(PipelineStep):
         """Called by datatrove: documents in, the kept ones out."""
         counts: Counter = Counter()
         path = Path(self.folder, "rejected", f"{self.name}_{rank:05d}.jsonl")
-        with open(path, "w", encoding="utf-8") as rejected:
+        with atomic_file(path) as rejected:
             for batch in batched(data, BATCH):
                 with self.track_time("batch"):
                     verdicts = self.process(batch)
@@ -101,7 +102,8 @@ def rejected_line(document: TroveDocument, step: str, reason: str) -> str:
 def write_counts(path: Path, counts: Counter) -> None:
     """Counts by (domain, what) as JSON."""
     rows = [[*key, value] for key, value in sorted(counts.items())]
-    path.write_text(json.dumps(rows), encoding="utf-8")
+    with atomic_file(path) as handle:
+        handle.write(json.dumps(rows))
 
 
 class ReadShard(PipelineStep):
@@ -122,7 +124,20 @@ class ReadShard(PipelineStep):
             for line in handle:
                 row = json.loads(line)
                 text, key = row.pop("text"), row.pop("id")
-                yield TroveDocument(text=text, id=key, metadata=row)
+                if is_warc(Path(row.get("path", ""))):
+                    yield from self._pages(key, row)
+                else:
+                    yield TroveDocument(text=text, id=key, metadata=row)
+
+    def _pages(self, key: str, row: dict) -> Iterator[TroveDocument]:
+        """A document a page of a web archive, still to be read."""
+        try:
+            offsets = list(record_offsets(Path(row["path"]))) or [-1]
+        except ValueError:  # reading it again will say why
+            offsets = [-1]
+        for number, offset in enumerate(offsets, 1):
+            metadata = {**row, "meta": {**row["meta"]}, "offset": offset}
+            yield TroveDocument(text="", id=f"{key}/{number}", metadata=metadata)
 
 
 class Extract(CleaningStep):
@@ -130,15 +145,25 @@ class Extract(CleaningStep):
 
     name = "extract"
 
+    def __init__(self, folder: Path, config: DataConfig) -> None:
+        super().__init__(folder)
+        self.limits = Limits(
+            max_file_bytes=config.max_file_bytes, max_line_bytes=config.max_line_bytes
+        )
+
     def process(self, batch: list[TroveDocument]) -> list[Verdict]:
         """See ``extract.read_file``."""
         return [self._extract(document) for document in batch]
 
     def _extract(self, document: TroveDocument) -> Verdict:
-        path = document.metadata.pop("path", "")
+        path, root = (document.metadata.pop(key, "") for key in ("path", "root"))
+        offset = document.metadata.pop("offset", -1)
+        inside = Path(root) if root else None
         if path:
             try:
-                document.text, found = read_file(Path(path))
+                document.text, found = read_file(
+                    Path(path), self.limits, root=inside, offset=offset
+                )
             except ValueError as error:
                 return False, str(error).replace(path, document.id)
             document.metadata["meta"] = {**document.metadata["meta"], **found}
@@ -290,7 +315,7 @@ class ScoreQuality(CleaningStep):
     def __init__(self, folder: Path, models: Path | None, config: DataConfig) -> None:
         super().__init__(folder)
         self.models, self.config = models and str(models), config
-        self._scores: TextScores | None = None
+        self._scores: Callable[[list[str]], list[dict]] | None = None
 
     def process(self, batch: list[TroveDocument]) -> list[Verdict]:
         """See ``quality.TextScores``; without models everything stays."""
@@ -298,6 +323,8 @@ class ScoreQuality(CleaningStep):
         if not self.models or not chosen:
             return [KEEP] * len(batch)
         if self._scores is None:  # loaded in the worker, not sent to it
+            from finllm_utils.data.quality import TextScores  # scikit-learn: seconds
+
             self._scores = TextScores(Path(self.models))
         for document, found in zip(
             chosen, self._scores([d.text for d in chosen]), strict=True
@@ -337,8 +364,7 @@ class WriteSigned(PipelineStep):
                 keys.setdefault(domain, []).append(band)
         for domain, lines in rows.items():
             stem = Path(self.folder, "signed", f"{domain}_{rank:05d}")
-            stem.with_suffix(".jsonl").write_text("".join(lines), encoding="utf-8")
-            np.save(stem.with_suffix(".npy"), np.stack(keys[domain]))
+            write_signed(stem, lines, np.stack(keys[domain]))
         yield from ()
 
     def _bands(self, texts: list[str]) -> np.ndarray:
@@ -347,6 +373,14 @@ class WriteSigned(PipelineStep):
             texts, num_hashes=bands * rows, ngram=self.config.minhash_ngram
         )
         return band_keys(signed, bands=bands, rows=rows)
+
+
+def write_signed(stem: Path, lines: list[str], keys: np.ndarray) -> None:
+    """``<stem>.jsonl`` and ``<stem>.npy``, each whole or absent."""
+    with atomic_file(stem.with_suffix(".jsonl")) as handle:
+        handle.writelines(lines)
+    with atomic_file(stem.with_suffix(".npy"), "wb") as handle:
+        np.save(handle, keys)
 
 
 def signed_line(document: TroveDocument, exact: str) -> str:

@@ -1,0 +1,344 @@
+r"""Patterns for numbers and accounts, on the canonical text of ``pii_view``.
+
+``\b`` never matches beside Han characters, which count as word characters, so every
+pattern looks for digits instead. A checksum decides where there is one; elsewhere the
+words before and after: an order number or an amount is not a telephone.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from finllm_utils.data.pii_checks import (
+    is_card_of_known_issuer,
+    is_credit_code,
+    is_identity_card,
+    is_luhn,
+    is_old_identity_card,
+)
+from finllm_utils.data.pii_context import (
+    AMOUNT_AFTER,
+    CARD_WORDS,
+    CREDIT_WORDS,
+    ID_WORDS,
+    LETTER_LABEL,
+    PASSPORT_WORDS,
+    PHONE_WORDS,
+    THING,
+    URL_BEFORE,
+    URL_KEY,
+    after_of,
+    before_of,
+    canonical,
+    goes_on,
+    is_thing,
+)
+
+_S = r"(?: ?[-.·_] ?| {1,3})?"  # what may stand between groups of digits
+_START = r"(?<!\d)(?<!\d[.,])"
+_STOP = r"(?!\d|[.,]\d)"
+PROVINCES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """``pattern`` finds candidates of ``kind``; ``end_of`` gives their end, or 0.
+
+    The group ``value``, where the pattern has one, is what gets masked. A text without
+    ``min_digits`` digits in a row (grouped or not) cannot match.
+    """
+
+    kind: str
+    pattern: re.Pattern
+    end_of: Callable[[re.Match], int]
+    min_digits: int = 0
+
+    def candidates(self, text: str) -> Iterator[tuple[int, int]]:
+        """(begin, end) of what holds, left to right, without overlaps."""
+        group = "value" if "value" in self.pattern.groupindex else 0
+        position = 0
+        while match := self.pattern.search(text, position):
+            position = match.start() + 1
+            if end := self.end_of(match):
+                yield match.start(group), end
+                position = end
+
+
+def _always(match: re.Match) -> int:
+    return match.end()
+
+
+def _identity_end(match: re.Match) -> int:
+    number, before = canonical(match.group()), before_of(match)
+    if is_identity_card(number):
+        return match.end()
+    # A mistyped digit still names a person, so the words before are enough; without
+    # them a wrong check digit means another kind of number.
+    labelled = ID_WORDS.search(before) and not THING.search(before)
+    return match.end() if labelled and len(number) == 18 else 0
+
+
+def _old_identity_end(match: re.Match) -> int:
+    labelled = ID_WORDS.search(before_of(match))
+    return match.end() if labelled and is_old_identity_card(_c(match)) else 0
+
+
+def _c(match: re.Match) -> str:
+    return canonical(match.group())
+
+
+_CREDIT_HEAD = re.compile(
+    "(?:1[1239]|2[19]|3[1-59]|4[19]|5[1239]|6[129]|7[129]|8[19]|9[123]|A[19]|N[1239]|Y1)"
+    "(?:[1-6]|10|71|8[123])"
+)
+
+
+def _credit_end(match: re.Match) -> int:
+    code, before = _c(match), before_of(match)
+    if not is_credit_code(code):
+        return 0
+    if CREDIT_WORDS.search(before):
+        return match.end()
+    plain = code.isdigit() and (is_thing(match) or goes_on(match))
+    return match.end() if _CREDIT_HEAD.match(code) and not plain else 0
+
+
+def _bank_end(match: re.Match) -> int:
+    """The longest run of whole groups with a valid Luhn sum."""
+    labelled = bool(CARD_WORDS.search(before_of(match)))
+    if not labelled and is_thing(match):
+        return 0
+    valid = is_luhn if labelled else is_card_of_known_issuer
+    groups = [m.end() for m in re.finditer(r"\d+", match.group())]
+    sizes = [len(g) for g in re.findall(r"\d+", match.group())]
+    if not labelled and min(sizes[:-1], default=4) < 4:
+        return 0
+    for end in reversed(groups):
+        number = canonical(match.group()[:end])
+        if len(number) >= 13 and valid(number):
+            whole = end == groups[-1] and not goes_on(match)
+            return match.start() + end if whole or labelled else 0
+    return 0
+
+
+_GROUPINGS = frozenset(
+    {
+        (3, 4, 4), (3, 8), (3, 3, 5), (3, 5, 3), (4, 3, 4), (4, 4, 3), (5, 6),
+        (5, 3, 3), (7, 4), (4, 7), (3, 3, 3, 2), (2, 3, 3, 3),
+        (3, 2, 3, 3), (3, 4, 2, 2), (3, 2, 2, 4), (3, 2, 2, 2, 2), (2, 2, 2, 2, 3),
+        (1, 2, 2, 2, 2, 2), (2, 2, 2, 2, 2, 1), (1, 2, 4, 4), (3, 2, 6),
+        (1,) * 11, (11,), (3, 6, 2),
+    }
+)  # fmt: skip
+
+
+# Free numbers of North America, 1-800-772-1213: public, and not from here.
+_FOREIGN = re.compile(
+    r"1[-. ]+[2-9]\d\d[-. ]|18(?:00|88|77|66|55|44|33)[-. ]+\d{3}[-. ]"
+)
+
+
+_PART_OF_CODE = re.compile(r"[a-z][-_]$|\d-$", re.ASCII)
+
+
+def _mobile_end(match: re.Match) -> int:
+    before = before_of(match)
+    grouping = tuple(len(g) for g in re.findall(r"\d+", match.group("number")))
+    if _FOREIGN.match(match.group("number").lstrip("(")):
+        return 0
+    labelled = bool(PHONE_WORDS.search(before)) and not THING.search(before)
+    if not labelled:
+        if _PART_OF_CODE.search(before) and not LETTER_LABEL.search(before[:-1]):
+            return 0
+        if grouping not in _GROUPINGS or is_thing(match) or goes_on(match):
+            return 0
+        if URL_BEFORE.search(before_of(match, 80)) and not URL_KEY.search(before):
+            return 0
+    if before[-1:].isascii() and before[-1:].isalpha():
+        if not LETTER_LABEL.search(before) and not URL_KEY.search(before):
+            return 0
+    if re.match("[a-z]", after_of(match)):
+        return match.end() if re.match("qq|vx|wx|v|we|wei|tel", after_of(match)) else 0
+    return match.end()
+
+
+def _landline_end(match: re.Match) -> int:
+    if re.match(r"[a-z]", before_of(match)[-1:]) and not PHONE_WORDS.search(
+        before_of(match)
+    ):
+        return 0
+    return 0 if is_thing(match) else match.end()
+
+
+def _local_end(match: re.Match) -> int:
+    local = match.group("value")
+    return (
+        0 if AMOUNT_AFTER.match(after_of(match)) or local[:3] == "800" else match.end()
+    )
+
+
+def _passport_end(match: re.Match) -> int:
+    number, before = _c(match), before_of(match)
+    around = before + after_of(match, 12)
+    if PASSPORT_WORDS.search(around):
+        return 0 if THING.search(before) and "护照" not in before else match.end()
+    if not re.fullmatch(r"[EG]\d{8}|E[A-HJ-NP-Z]\d{7}", number) or is_thing(match):
+        return 0
+    dated = re.match(r".(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])", number)
+    return 0 if dated else match.end()
+
+
+def _plate_end(match: re.Match) -> int:
+    body = _c(match)
+    green = len(body) == 7 and (body[1] in "ABCDEFGHJK" or body[6] in "ABCDEFGHJK")
+    green = green and sum(c.isdigit() for c in body) >= 4
+    digits = sum(c.isdigit() for c in body[1:])
+    return match.end() if green or (len(body) <= 6 and digits >= 2) else 0
+
+
+def _qq_end(match: re.Match) -> int:
+    return 0 if AMOUNT_AFTER.match(after_of(match)) else match.end()
+
+
+def _spelled_end(match: re.Match) -> int:
+    """``zhang at example.com`` is an address only where mail is talked about."""
+    english = re.search(r" at [a-z0-9\-]+\.", match.group())
+    if english and not re.search("邮|mail", before_of(match)):
+        return 0
+    return match.end()
+
+
+_WECHAT_WORDS = frozenset(
+    "wechat weixin android iphone windows official openid unionid appid server"
+    " mobile online offline service public personal business enterprise".split()
+)
+
+
+def _wechat_end(match: re.Match) -> int:
+    return 0 if match.group("value") in _WECHAT_WORDS else match.end()
+
+
+_MIN_DIGITS = {"id_card": 15, "bank_card": 13, "mobile": 11, "landline": 7}
+_MIN_DIGITS |= {"passport": 6, "uscc": 6, "qq": 5, "license_plate": 1}
+
+
+def _rule(kind: str, pattern: str, end_of: Callable[[re.Match], int] = _always) -> Rule:
+    compiled = re.compile(pattern, re.ASCII)
+    return Rule(kind, compiled, end_of, _MIN_DIGITS.get(kind, 0))
+
+
+_DIGIT_RUN = re.compile(r"\d(?:[ ()\-.·_/]{0,4}[\dx])+", re.ASCII)
+
+
+def longest_number(text: str) -> int:
+    """How many digits the longest number of ``text`` has, however it is grouped."""
+    return max((sum(map(str.isdigit, r)) for r in _DIGIT_RUN.findall(text)), default=1)
+
+
+def find_numbers(text: str) -> Iterator[tuple[int, int, str]]:
+    """(begin, end, kind) of numbers and accounts, the most certain rule first."""
+    longest = longest_number(text)
+    for rule in RULES:
+        if rule.min_digits <= longest:
+            for begin, end in rule.candidates(text):
+                yield begin, end, rule.kind
+
+
+_TLD = "(?:com|cn|net|org|edu|gov|top|vip|io|me|cc|info|hk|tw|co|xyz|cloud|tech)"
+_LOCAL = r"(?<![a-z0-9])[a-z0-9][a-z0-9._%+\-]{0,63}"
+_86 = rf"(?:[(\[]?(?:\+ ?|00)?86[)\]]?{_S})"
+_CREDIT = "[0-9a-hj-npqrtuwxy]"
+_LINE = r"(?:[1-9]\d{6,7}|[1-9]\d{2,3}[ -]{1,3}\d{4}|[1-9]\d{3}[ -]{1,3}\d{3}"
+_LINE += r"|[2-9]\d(?:[ -]\d\d){3}|[2-9](?: \d){6,7}|[2-9]\d{2}[ -]\d{2}[ -]?\d{2,3})"
+_AREA = r"(?:10|2\d|(?:3[1-9]|4[1-8]|5[1-9]|6[369]|7\d|8[1235-9]|9\d)\d)"
+_EXTENSION = (
+    r"(?:(?: ?- ?| ?转 ?(?:分机)?(?:号)?[: ]?| ?,? ?(?:分机号?|ext\.?)[: ]?)\d{1,5})?"
+)
+_WECHAT = (
+    r"(?:[微薇威徽围] ?信|[vw]信|绿泡泡|卫星号|微❤|(?<![a-z])(?:wechat|weixin|vx|wx)"
+    r"|(?:加|\+|➕)我?[v薇]|(?<![a-z])v(?=[:号])|薇(?=[:号]))"
+)
+RULES = (
+    _rule(  # broken by the end of a line on a PDF page
+        "email",
+        rf"{_LOCAL}@(?:[a-z0-9\-]+\.)*(?!{_TLD}[ \n])[a-z0-9\-]+[ \n]"
+        rf"(?:[a-z0-9\-]+\.)+{_TLD}(?:\.cn)?(?![a-z0-9])",
+    ),
+    _rule(
+        "email",
+        rf"{_LOCAL}(?: ?@ ?| ?[\[({{<](?:at|@|艾特)[\])}}>] ?)"
+        rf"[a-z0-9][a-z0-9\-]*(?:(?: ?\. ?|。|点| ?[\[(](?:dot|点)[\])] ?)[a-z0-9\-]+)*"
+        rf"(?:\.[a-z]{{2,}}|(?: \. ?|\. |。|点| ?[\[(](?:dot|点)[\])] ?){_TLD})"
+        r"(?![a-z0-9])",
+    ),
+    _rule(
+        "email",
+        rf"{_LOCAL}(?:(?: at |艾特)[a-z0-9\-]+"
+        rf"(?: dot |点|\.){_TLD}(?: dot cn|点cn|\.cn)?"
+        rf"|(?<=[a-z0-9]{{3}})#[a-z0-9\-]+(?:\.{_TLD})+)(?![a-z0-9.])",
+        _spelled_end,
+    ),
+    _rule(
+        "id_card", rf"{_START}[1-9](?:{_S}\d){{16}}{_S}[\dx](?![\dx])", _identity_end
+    ),
+    _rule(
+        "uscc",
+        rf"(?<![0-9a-z])[1-9any]{_S}{_CREDIT}(?:{_S}\d){{6}}(?:{_S}{_CREDIT}){{10}}"
+        r"(?![0-9a-z])",
+        _credit_end,
+    ),
+    _rule("bank_card", rf"{_START}(?<![a-z])[1-9](?:{_S}\d){{12,18}}(?!\d)", _bank_end),
+    _rule("id_card", rf"{_START}[1-9](?:{_S}\d){{14}}{_STOP}", _old_identity_end),
+    _rule(
+        "qq",
+        r"(?:(?<![a-z])q ?q|扣扣|叩叩|蔻蔻|球球|秋秋|企鹅|扣(?=我|:)"
+        r"|[加主]q|q号|q群|(?<![a-z])q(?=:))"
+        r"(?:交流|客服|咨询|联系|我)? ?(?:号码|账号|帐号|群号|号|群)?"
+        r"(?: ?[:为是] ?|[ (「“]| 是 ?)*"
+        rf"(?P<value>[1-9](?:{_S}\d){{4,10}})(?!\d|@)",
+        _qq_end,
+    ),
+    _rule(
+        "wechat",
+        rf"{_WECHAT}(?:"
+        r"(?:(?:号码|账号|帐号|号|同号| ?id|联系|咨询|好友|搜索?)?[ :为是([「“\"/]*"
+        r"(?=[a-z]+[a-z_\-]*[\d_\-]))"
+        r"|(?: ?号码|账号|帐号| ?号| ?id|[ 是]?:)[ :为是([「“\"]*(?=[a-z]))"
+        r"(?P<value>[a-z][a-z0-9_\-]{5,19})(?![a-z0-9_@]|\.[a-z])",
+        _wechat_end,
+    ),
+    _rule("wechat", r"(?<![a-z0-9])(?P<value>wxid_[a-z0-9]{6,20})(?![a-z0-9])"),
+    _rule(
+        "mobile",
+        rf"{_START}(?:{_86})?0?(?P<number>(?:\(1[3-9]\d\)|1{_S}[3-9]{_S}\d)(?:(?:{_S}|/)\d){{8}}){_STOP}",
+        _mobile_end,
+    ),
+    _rule(
+        "landline",
+        rf"{_START}(?:[(\[]?(?:\+ ?|00)?86[)\]]?[- ]{{0,3}}[(\[]?0?{_AREA}"
+        rf"|[(\[]0\d{{2,3}}|0{_AREA})(?:[)\]] ?| ?[-.·_/]{{1,2}} ?| {{0,2}})"
+        rf"(?:- ?)?{_LINE}{_EXTENSION}{_STOP}(?!-\d)",
+        _landline_end,
+    ),
+    _rule(
+        "landline",
+        r"(?:座机|固话|固定电话|电话|传真|(?<![a-z])(?:tel|fax))"
+        r"(?:号码|号)?[ :为是.(]{0,3}"
+        rf"(?P<value>{_LINE}{_EXTENSION}){_STOP}(?!-\d)",
+        _local_end,
+    ),
+    _rule(
+        "passport",
+        r"(?<![a-z0-9\-])(?:[eg][ -]?\d{2,4}[ -]?\d{4,6}"
+        r"|e[a-hj-np-z][ -]?\d{3}[ -]?\d{4}"
+        r"|[dspchkmt][ e]?\d{7,8}|[a-z]{1,2}\d{6,8}|1[45]\d{7})(?![a-z0-9\-])",
+        _passport_end,
+    ),
+    _rule(
+        "license_plate",
+        rf"[{PROVINCES}][ ·]?[a-hj-np-z] ?[·.\-]? ?(?:"
+        r"[a-hj-np-z0-9]{4} ?[挂学警港澳领使试超]|[a-hj-np-z0-9]{5,6}"
+        r"|[a-hj-np-z0-9](?: [a-hj-np-z0-9]){4,5})(?![a-z0-9]|-\d)",
+        _plate_end,
+    ),
+)

@@ -1,0 +1,178 @@
+"""Every recorded benchmark is whole, and every benchmark can be run by ``make bench``."""
+
+import ast
+import json
+import math
+import re
+import sys
+
+import pytest
+
+from finllm_utils.dependencies import REPOSITORY
+from tests.benchmarks import harness
+
+FOLDER = REPOSITORY / "tests" / "benchmarks"
+RESULTS = sorted((FOLDER / "results").glob("*.json"))
+HELPERS = {"harness"}
+BENCHMARKS = [
+    path
+    for path in sorted(FOLDER.glob("[a-z]*.py"))
+    if path.stem not in HELPERS and not path.stem.endswith(("_rivals", "_checks"))
+]
+KEYS = {
+    "cleaning": (
+        "chain_mb_per_s_core ratio_to_datajuicer ratio_to_datatrove "
+        "minhash_mb_per_s_core speedup_2_processes dedup_recall dedup_false_merges "
+        "pii_recall pii_precision clean_kept dirty_dropped retained_ratio"
+    ),
+    "pretrain_cpu": (
+        "ratio_to_trainer_default_10m ratio_to_trainer_tuned_10m "
+        "ratio_to_trainer_default_135m ratio_to_trainer_tuned_135m mfu_135m "
+        "matmul_peak_tflops two_process_efficiency resume_identical"
+    ),
+    "pretrain_gpu": (
+        "mfu_1b ratio_to_trainer_default tokens_per_s memory_reduction batch_gain "
+        "throughput_gain attention_gain"
+    ),
+    "sft": (
+        "ratio_to_trl_default choice_pretrained choice_sft1 choice_sft2 "
+        "forgetting_mixed forgetting_unmixed hallucination_mixed "
+        "hallucination_unmixed multiturn_sft1 multiturn_sft2 qlora_merge_max_diff"
+    ),
+    "ppo_cpu": (
+        "ratio_to_trl reward_gain_std kl_nats heldout_rm_gain memory_ratio_to_trl "
+        "disclosure_before disclosure_after disclosure_seconds rm_hard rm_hard_low "
+        "rm_random rm_random_low accept.verdict accept.safety_gain "
+        "accept.helpfulness_gain accept.stability_gain accept.hacked_rejected"
+    ),
+    "evals": (
+        "max_diff_to_lm_eval ratio_to_lm_eval false_alarm_rate "
+        "planted_regression_caught exam_items"
+    ),
+    "hub": (
+        "numeric_exact tool_choice argument_accuracy hit_at_1 hit_at_5 hit_at_1_bm25 "
+        "statute_hit_at_3 pii_leaks guard_bypasses false_blocks p50_ms p99_ms "
+        "requests_per_s lost_requests"
+    ),
+    "apps_read": (
+        "service.hit_at_1 service.hit_at_1_bm25 service.hit_at_5 "
+        "service.automation_at_2pct office.hit_at_3 office.citation_exact "
+        "office.unanswerable_f1 office.permission_leaks"
+    ),
+    "apps_decide": (
+        "marketing.compliant marketing.uplift_coverage operations.execution_accuracy "
+        "operations.unsourced_numbers operations.mase risk.auc risk.auc_text_gain "
+        "risk.letter_faithful risk.p99_ms round2.improved round2.worse"
+    ),
+    "scaling": (
+        "llama2_70b_days_error efficiency_640 memory_formula_error comm_volume_error "
+        "gguf_bpb_diff slurm_report_equal plan_7b_memory_error compression_gain"
+    ),
+    "faults": "inputs_tried clear_errors kills_tried kills_recovered",
+}
+KEYS["ppo_gpu"] = KEYS["ppo_cpu"]
+STEPS = {
+    "data_ablation": ("raw", "filtered", "dedup_class", "dedup_global", "ranked"),
+    "ablation": ("two_stage", "stage2_only", "lora_embeddings", "no_expansion"),
+}
+"""Results whose keys are ``<step>.<domain>.bpb_mean`` and ``_std``."""
+
+
+def problems(name: str, result: dict) -> list[str]:
+    """What is wrong with the content of ``results/<name>.json``."""
+    found = [f"no field {f}" for f in harness.FIELDS if f not in result]
+    found += [f"unknown field {f}" for f in result if f not in harness.FIELDS]
+    if found:
+        return found
+    if result["name"] != name:
+        found.append(f"name is {result['name']}")
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d", str(result["date"])):
+        found.append(f"date {result['date']}")
+    if "make bench" not in result["command"] and "python" not in result["command"]:
+        found.append(f"command {result['command']}")
+    figures = result["figures"]
+    for key, value in figures.items():
+        if type(value) not in (int, float) or not math.isfinite(value):
+            found.append(f"{key} is {value!r}, not a finite number")
+    if name in STEPS:
+        wanted = [
+            rf"{step}\.\w+\.bpb_{what}"
+            for step in STEPS[name]
+            for what in ("mean", "std")
+        ]
+        missing = [w for w in wanted if not any(re.fullmatch(w, k) for k in figures)]
+    elif name in KEYS:
+        missing = [key for key in KEYS[name].split() if key not in figures]
+    else:
+        return [*found, f"{name} has no keys in design.md: add them to KEYS"]
+    return found + [f"no figure {key}" for key in missing]
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda p: p.stem)
+def test_result_has_every_field_and_figure(path):
+    assert not problems(path.stem, json.loads(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda p: p.stem)
+def test_benchmark_has_a_main_guard_and_a_known_name(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    guards = [ast.unparse(n.test) for n in tree.body if isinstance(n, ast.If)]
+    assert "__name__ == '__main__'" in guards
+    assert ast.get_docstring(tree)
+    assert path.stem in KEYS or path.stem in STEPS
+
+
+def whole(name: str) -> dict:
+    figures = dict.fromkeys(KEYS[name].split(), 1.0)
+    values = (name, "make bench", "2026-11-22", {}, {}, {}, figures)
+    return dict(zip(harness.FIELDS, values, strict=True))
+
+
+def test_a_whole_result_passes_and_each_fault_is_seen():
+    assert problems("faults", whole("faults")) == []
+    assert problems("hub", whole("faults"))
+    for field in harness.FIELDS:
+        result = whole("faults")
+        del result[field]
+        assert problems("faults", result) == [f"no field {field}"]
+    result = whole("faults")
+    del result["figures"]["kills_tried"]
+    assert problems("faults", result) == ["no figure kills_tried"]
+    result["figures"]["kills_tried"] = math.inf
+    assert "inf" in problems("faults", result)[0]
+
+
+def test_write_result_writes_what_the_check_accepts(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    figures = dict.fromkeys(KEYS["faults"].split(), 1 / 3)
+    path = harness.write_result("faults", "make bench", figures, {"n": 5}, {})
+    result = json.loads(path.read_text(encoding="utf-8"))
+    assert problems("faults", result) == []
+    assert result["figures"]["kills_tried"] == 0.33333
+    assert result["machine"]["cores"] >= 1 and result["machine"]["memory_gb"] > 0
+    with pytest.raises(ValueError, match="kills_tried"):
+        figures["kills_tried"] = math.nan
+        harness.write_result("faults", "make bench", figures, {}, {})
+
+
+def test_contenders_take_turns_and_medians_are_of_all_rounds():
+    order, clock = [], iter((5.0, 1.0, 9.0, 2.0, 2.0, 2.0))
+
+    def contender(name):
+        order.append(name)
+        return {"wall_s": next(clock)}
+
+    rows = harness.alternate({n: lambda n=n: contender(n) for n in "ab"}, 3)
+    assert order == ["a", "b", "b", "a", "a", "b"]
+    assert harness.timing(rows["a"], "wall_s").median == 2.0
+    assert harness.timing(rows["b"], "wall_s").spread == (9 - 1) / 2
+
+
+def test_another_interpreter_reports_back_or_its_error_is_shown():
+    with harness.measured() as row:
+        sum(range(200_000))
+    assert 0 < row["cpu_s"] and row["peak_rss_mb"] > 5
+    target = "tests.benchmarks.harness:report_back"
+    assert harness.call_in(sys.executable, target, {"n": 1}) == {"n": 1}
+    with pytest.raises(RuntimeError, match="no_such_function"):
+        harness.call_in(sys.executable, "tests.benchmarks.harness:no_such_function")
