@@ -311,6 +311,9 @@ class RewardConfig:
     """Peak learning rate; linear decay to 0."""
     num_epochs: float
     """Passes over the pairs."""
+    query_scale: float
+    """Factor on the query weights of the upper half of the layers at the start; far
+    below 1 spreads attention evenly, 1 leaves the language model as it is."""
     warmup_share: float = 0.05
     """Linear warm-up as a share of all steps."""
     weight_decay: float = 0.0

@@ -5,6 +5,7 @@ is the encoding, the scoring and the checks. Sequences are padded on the right a
 score is read at the last real token, which is EOS. Notebook 07 and ``ppo`` call this.
 """
 
+import random
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,10 +68,16 @@ def encode_pairs(
 
 
 def start_reward_model(
-    folder: Path | str, tokenizer: PreTrainedTokenizerBase, seed: int
+    folder: Path | str,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    query_scale: float = 1.0,
 ) -> LlamaForSequenceClassification:
     """The language model in ``folder`` with a new one-number head, N(0, 1/sqrt(D + 1)).
 
+    Args: query_scale multiplies the query weights of the upper half of the layers. Far
+    below 1 it spreads attention evenly, so that the score at EOS starts as a mean over
+    the answer: a language model needs nothing of the text before EOS and looks away.
     Source: arXiv 2009.01325, appendix B.1 (head initialisation).
     """
     require_distinct_pad(tokenizer.eos_token_id, tokenizer.pad_token_id)
@@ -79,6 +86,9 @@ def start_reward_model(
     noise = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         model.score.weight.normal_(0.0, deviation, generator=noise)
+        layers = model.model.layers
+        for layer in layers[len(layers) // 2 :]:
+            layer.self_attn.q_proj.weight.mul_(query_scale)
     model.config.pad_token_id = tokenizer.pad_token_id
     return model
 
@@ -111,6 +121,7 @@ def train_reward_model(
     Args: dtype bfloat16 trains in autocast, with float32 weights and optimiser.
     Each line: step, loss, accuracy, margin and mean_reward over the last steps.
     """
+    encoded = _like_lengths_together(encoded, cfg.batch_size, seed)
     rows = Dataset.from_dict(
         {"chosen_ids": [c for c, _ in encoded], "rejected_ids": [r for _, r in encoded]}
     )
@@ -132,6 +143,25 @@ def train_reward_model(
     ]
 
 
+def _like_lengths_together(
+    encoded: Sequence[tuple[list[int], list[int]]], batch_size: int, seed: int
+) -> list[tuple[list[int], list[int]]]:
+    """Pairs in random order, but batches of like length: less padding.
+
+    Sorts by length within 16 batches at a time, then shuffles the whole batches.
+    """
+    order = random.Random(seed)
+    shuffled = order.sample(list(encoded), len(encoded))
+    batches = []
+    for begin in range(0, len(shuffled), 16 * batch_size):
+        part = shuffled[begin : begin + 16 * batch_size]
+        part.sort(key=lambda pair: max(map(len, pair)))
+        batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
+    short = batches.pop() if len(batches[-1]) < batch_size else []
+    order.shuffle(batches)
+    return [pair for batch in batches for pair in batch] + short
+
+
 def _trainer_settings(
     cfg: RewardConfig, scratch: str, seed: int, dtype: str, device_type: str
 ) -> TrlRewardConfig:
@@ -147,6 +177,7 @@ def _trainer_settings(
         weight_decay=cfg.weight_decay,
         max_grad_norm=cfg.max_grad_norm,
         max_length=cfg.max_seq_len,
+        train_sampling_strategy="sequential",  # the rows are shuffled already
         disable_dropout=True,
         gradient_checkpointing=False,
         bf16=dtype == "bfloat16",
@@ -167,11 +198,16 @@ def score_sequences(
     *,
     batch_tokens: int,
     dtype: torch.dtype = torch.float32,
+    close_with: int | None = None,
 ) -> np.ndarray:
     """The raw score of each token sequence, read at its last token; float64, in order.
 
+    Args: close_with, the id of EOS, is put behind a sequence that lacks it (a response
+    that ran into the length limit): the model has only ever been read at EOS.
     Padding on the right needs no mask: causal attention never looks to the right.
     """
+    if close_with is not None:
+        sequences = [s if s[-1] == close_with else [*s, close_with] for s in sequences]
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     scores = np.zeros(len(sequences))
     begin = 0

@@ -110,7 +110,7 @@ def pretrain(
     plan = plan_rows(cfg, cfg.num_steps * cfg.global_batch_size, seed)
     rows = MixedRows(bins, plan, cfg.seq_len, seed)
     optimizer = MasterAdamW(model, cfg, embedding_names)
-    model.to(resolve_device(runtime.device), resolve_dtype(runtime.dtype)).train()
+    _cast_parameters(model.to(resolve_device(runtime.device)).train(), runtime.dtype)
     bos_id = model.config.bos_token_id
     losses, num_tokens, started = [], 0, time.perf_counter()
     for step in range(cfg.num_steps):
@@ -137,6 +137,12 @@ def pretrain(
     return PretrainResult(
         plan=plan, num_tokens=num_tokens, seconds=seconds, losses=tuple(losses)
     )
+
+
+def _cast_parameters(model: PreTrainedModel, dtype: str) -> None:
+    """Casts weights only: rotary frequencies in bfloat16 would turn by wrong angles."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(resolve_dtype(dtype))
 
 
 def _check_finite(loss: float, step: int) -> None:

@@ -9,6 +9,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from finllm_utils.profiles import load_profile
 from finllm_utils.records import PreferencePair
 from finllm_utils.rlhf.reward_model import (
+    _like_lengths_together,
     calibration,
     encode_pairs,
     encode_prompt,
@@ -79,6 +80,15 @@ def test_scores_equal_transformers_and_keep_order(folder, tokenizer):
         assert score == pytest.approx(theirs, abs=1e-5)
 
 
+def test_an_unfinished_response_is_read_at_an_added_eos(folder, tokenizer):
+    model = start_reward_model(folder, tokenizer, seed=0)
+    finished, cut = [1, 5, 6, EOS], [1, 5, 6]
+    open_end = score_sequences(model, [finished, cut], batch_tokens=64)
+    closed = score_sequences(model, [finished, cut], batch_tokens=64, close_with=EOS)
+    assert open_end[0] != pytest.approx(open_end[1], abs=1e-4)
+    assert closed == pytest.approx(open_end[0], abs=1e-5)
+
+
 def test_start_is_seeded_and_keeps_the_language_model(folder, tokenizer):
     first = start_reward_model(folder, tokenizer, seed=1)
     assert torch.equal(
@@ -89,6 +99,32 @@ def test_start_is_seeded_and_keeps_the_language_model(folder, tokenizer):
         first.model.embed_tokens.weight, source.model.embed_tokens.weight
     )
     assert first.score.weight.std().item() == pytest.approx(33**-0.5, rel=0.5)
+
+
+def test_a_small_query_scale_makes_eos_read_the_whole_answer(folder, tokenizer):
+    sequence = torch.tensor([[1, 4, 7, 5, 6, 8, 9, EOS]])
+    plain, even = (
+        start_reward_model(folder, tokenizer, seed=0, query_scale=scale)
+        for scale in (1.0, 0.0)
+    )
+    half = plain.config.num_hidden_layers // 2
+    for model, flat in ((plain, False), (even, True)):
+        model.set_attn_implementation("eager")
+        with torch.no_grad():
+            seen = model.model(sequence, output_attentions=True).attentions
+        for weights in seen[half:]:
+            assert torch.allclose(weights[0, :, -1], torch.tensor(1 / 8)) == flat
+    below = (m.model.layers[0].self_attn.q_proj.weight for m in (plain, even))
+    assert half == 0 or torch.equal(*below)
+
+
+def test_batches_hold_pairs_of_like_length_and_no_pair_is_lost():
+    pairs = [([i] * (1 + i % 7), [i]) for i in range(50)]
+    rows = _like_lengths_together(pairs, 8, seed=3)
+    assert sorted(rows) == sorted(pairs) and rows != pairs
+    assert rows == _like_lengths_together(pairs, 8, seed=3)
+    widths = [{len(c) for c, _ in rows[i : i + 8]} for i in range(0, 50, 8)]
+    assert all(max(w) - min(w) <= 2 for w in widths)
 
 
 def test_training_separates_liked_from_disliked_and_survives_a_save(
