@@ -6,10 +6,7 @@ them. Wrong values raise ``ValueError`` with the setting's name and the remedy.
 
 from dataclasses import dataclass, field
 
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
+from finllm_utils.config_data import DataConfig, require
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,101 +23,11 @@ class RuntimeConfig:
     """Processes for data work."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.dtype in ("bfloat16", "float32"),
             f"runtime.dtype={self.dtype!r}: use 'bfloat16' or 'float32'",
         )
-        _require(self.num_workers >= 1, "runtime.num_workers must be at least 1")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DataConfig:
-    """01: what is read and how it is cleaned."""
-
-    sources: tuple[str, ...] = ()
-    """Your own folders as "domain=path" (general_zh, finance_zh, english, finance_en),
-    read beside the corpora that installed packages ship."""
-    shipped: tuple[str, ...] = ("general_zh", "finance_zh", "english", "finance_en")
-    """Domains for which package-shipped corpora are read; leave one out where your own
-    folders replace them."""
-    licences: str = "all"
-    """"all", or "clean": only shipped text in the public domain (finance_en has none,
-    so the later stages then need your own), data_samples/raw and your folders."""
-    docs_per_shard: int = 50_000
-    """Documents a Parquet shard of the published dataset."""
-    include_raw_samples: bool = True
-    """Also clean data_samples/raw, whose faults are known."""
-    chars_general_zh: int
-    """Characters read from shipped general Chinese corpora before cleaning."""
-    chars_finance_zh: int
-    """Characters read from shipped Chinese finance corpora before cleaning."""
-    chars_english: int
-    """Characters read from shipped general English corpora before cleaning."""
-    chars_finance_en: int
-    """Characters read from shipped English finance corpora before cleaning."""
-    min_chars: int = 40
-    """Shorter documents are dropped. Unit: characters."""
-    minhash_bands: int = 20
-    """LSH bands; 20 bands of 6 find 99.8% of pairs at Jaccard 0.8 (measured)."""
-    minhash_rows: int = 6
-    """Hashes a band."""
-    minhash_ngram: int = 5
-    """Characters a shingle."""
-    jaccard_threshold: float = 0.8
-    """Candidates at or above this exact Jaccard similarity are duplicates."""
-    min_clean: float = 0.7
-    """Chinese text whose probability of being clean is below this is dropped; set out of
-    fold on the gold half dev, where every clean document stays."""
-    keep_top_share: float = 1.0
-    """Share of each Chinese domain's characters kept, best quality first."""
-    template_ngram: int = 40
-    """Characters of a window that marks a template when many documents share it."""
-    template_min_docs: int = 4
-    """Documents of one domain that must share it; 0 leaves templates alone."""
-    verbatim_sources: tuple[str, ...] = ("laws",)
-    """Sources from which no sentence is cut as a template: a statute is kept whole."""
-    decontamination_ngram: int = 30
-    """Characters of a window shared with held-out text that count as an overlap."""
-    max_line_bytes: int = 16 * 2**20
-    """A longer line of JSONL or plain text is an error."""
-    executor: str = "local"
-    """Where the cleaning tasks run: local (processes), slurm (sbatch arrays) or ray;
-    runtime.num_workers at a time. The result is the same."""
-    slurm_partition: str = ""
-    """SLURM partition; slurm needs one."""
-    slurm_time: str = "24:00:00"
-    """Time limit of a SLURM task."""
-    ray_address: str = ""
-    """A Ray cluster, "auto" or host:port; empty starts a small Ray on this machine."""
-    task_memory_gb: int = 4
-    """Memory that SLURM or Ray reserves for a task. Unit: GiB."""
-    max_file_bytes: int = 64 * 2**20
-    """A larger file is reported instead of read; a web archive's pages count singly."""
-
-    def __post_init__(self) -> None:
-        _require(
-            0 < self.jaccard_threshold <= 1, "data.jaccard_threshold must be in (0, 1]"
-        )
-        _require(
-            0 < self.keep_top_share <= 1, "data.keep_top_share must be in (0, 1]"
-        )
-        _require(
-            self.licences in ("all", "clean"),
-            f"data.licences={self.licences!r}: use all or clean",
-        )
-        _require(
-            self.template_min_docs == 0 or self.template_min_docs >= 2,
-            "data.template_min_docs must be 0 (off) or at least 2",
-        )
-        _require(
-            self.executor in ("local", "slurm", "ray"),
-            f"data.executor={self.executor!r}: use local, slurm or ray",
-        )
-        _require(
-            self.executor != "slurm" or self.slurm_partition != "",
-            "data.executor='slurm' needs data.slurm_partition, as `sinfo` lists them",
-        )
-        _require(self.task_memory_gb >= 1, "data.task_memory_gb must be at least 1")
+        require(self.num_workers >= 1, "runtime.num_workers must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,12 +65,12 @@ class ModelConfig:
     """Longest context in tokens."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.hidden_size % self.num_heads == 0,
             f"model.hidden_size={self.hidden_size} must be a multiple of "
             f"model.num_heads={self.num_heads}",
         )
-        _require(
+        require(
             self.num_heads % self.num_kv_heads == 0,
             f"model.num_kv_heads={self.num_kv_heads} must divide "
             f"model.num_heads={self.num_heads}",
@@ -206,17 +113,17 @@ class PretrainConfig:
     """Steps between log lines."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.global_batch_size % self.micro_batch_size == 0,
             f"global_batch_size={self.global_batch_size} must be a multiple of "
             f"micro_batch_size={self.micro_batch_size}",
         )
-        _require(
+        require(
             self.trainable in ("all", "embeddings"),
             f"trainable={self.trainable!r}: use 'all' or 'embeddings'",
         )
         for name in ("zh_share", "finance_share_start", "finance_share_end"):
-            _require(0 <= getattr(self, name) <= 1, f"{name} must be in [0, 1]")
+            require(0 <= getattr(self, name) <= 1, f"{name} must be in [0, 1]")
 
     @property
     def tokens_per_step(self) -> int:
@@ -279,11 +186,11 @@ class SFTConfig:
     """Optimiser steps between looks at held-out answers by task."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             0 <= self.pretrain_text_share < 1,
             f"sft.pretrain_text_share={self.pretrain_text_share} must be in [0, 1)",
         )
-        _require(
+        require(
             self.general_to_finance >= 0,
             f"sft.general_to_finance={self.general_to_finance} must be 0 or more",
         )
@@ -328,11 +235,11 @@ class RewardConfig:
     """Longest of those answers, as ppo.max_new_tokens. Unit: tokens."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             0 <= self.random_share <= 1,
             f"reward.random_share={self.random_share} must be in [0, 1]",
         )
-        _require(
+        require(
             self.num_pairs >= self.batch_size,
             f"reward.num_pairs={self.num_pairs} gives no whole batch of "
             f"reward.batch_size={self.batch_size}",
@@ -386,7 +293,7 @@ class PPOConfig:
     """Unseen prompts for reward before and after."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.rollout_batch_size % self.num_mini_batches == 0,
             f"ppo.rollout_batch_size={self.rollout_batch_size} must be a multiple of "
             f"ppo.num_mini_batches={self.num_mini_batches}",

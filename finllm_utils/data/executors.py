@@ -199,11 +199,11 @@ def ray_session(config: DataConfig, num_workers: int) -> Iterator[None]:
                 _node_ip_address="127.0.0.1",
                 **quiet,
             )
-    try:
-        yield
-    finally:
-        if started:
-            ray.shutdown()
+        try:
+            yield
+        finally:
+            if started:
+                ray.shutdown()
 
 
 @contextlib.contextmanager

@@ -307,6 +307,12 @@ RULES = (
         r"(?P<value>[a-z][a-z0-9_\-]{5,19})(?![a-z0-9_@]|\.[a-z])",
         _wechat_end,
     ),
+    _rule(  # "search for laosuanpan_66": only with a digit or a line in it
+        "wechat",
+        r"(?<=[加搜]) ?(?=[a-z][a-z\-]*[a-z0-9\-]*[\d_])"
+        r"(?P<value>[a-z][a-z0-9_\-]{5,19})(?![a-z0-9_@]|\.[a-z])",
+        _wechat_end,
+    ),
     _rule("wechat", r"(?<![a-z0-9])(?P<value>wxid_[a-z0-9]{6,20})(?![a-z0-9])"),
     _rule(
         "mobile",

@@ -31,12 +31,13 @@ _PLATE = re.compile(
     rf"[ ·•・‧∙.．\-－{VANISHING}]*[0-9A-Za-z０-９Ａ-Ｚａ-ｚ]"
 )
 _MARK = re.compile(  # lookbehinds include the character that was matched
-    r"[@＠﹫#箱ldDqQＱ扣球秋鹅蔻叩vVＶwWＷ信泡号薇座生士姐太傅师夫男女·•・‧∙址住\[(（{<【艾](?:"
+    r"[@＠﹫#箱ldDqQＱ扣球秋鹅蔻叩vVＶwWＷ信泡号薇座生士姐太傅师夫男女加搜·•・‧∙址住\[(（{<【艾](?:"
     r"(?<=[@＠﹫])|(?<=[\[(（{<【])(?:[aA][tT]|艾特|@)|(?<=[a-z0-9]艾)特"
     r"|(?<=[dD])[oO][tT][ )\]]|(?<=邮箱)[ :：是为]*[A-Za-z0-9]"
     r"|(?<=mail)[ :：是为]+[A-Za-z0-9]|(?<=[A-Za-z0-9]#)[A-Za-z0-9]"
     r"|(?<=[微薇威徽围VvＶｖ]信)|(?<=[微薇] 信)|(?<=[vVＶ])[xXＸｘ:：号信]"
     r"|(?<=[wWＷ])(?:[xXＸ]|[eE][ciCI])"
+    r"|(?<=[加搜])[ ]?(?=[a-z][a-z0-9\-]{0,18}[0-9_])"
     r"|(?<=[加+➕我][VvＶｖ薇])|(?<=薇)[:：号]|(?<=绿泡泡)|(?<=卫星号)|(?<=[A-Za-z]座)"
     r"|(?<=[qQＱ])[qQＱ :：号群]|(?<=[加主][qQＱ])"
     r"|(?<=扣扣|球球|秋秋|企鹅|蔻蔻|叩叩)|(?<=扣)[我:：]"
@@ -46,8 +47,10 @@ _MARK = re.compile(  # lookbehinds include the character that was matched
     rf"|(?<=址)[为是在:： ]{{0,2}}[{HAN}]|(?<=[家现]住)"
     rf"|(?<=[{HAN}][·•・‧∙])(?=[{HAN}]))"
 )
+# Verbs are left to the connection behind the noun, so that 的 and 是 start nothing.
+_LAST = {role.rstrip("是为的")[-1] for role in ROLES_AND_LABELS.split("|")}
 _ROLE = re.compile(
-    rf"[{''.join(sorted({role[-1] for role in ROLES_AND_LABELS.split('|')}))})）]"
+    rf"[{''.join(sorted(_LAST))})）]"
     rf"(?: {{0,2}}[:：|=][ \u3000\[【“「*]*[{HAN}]"
     rf"|[是为叫的 \u3000(（]{{0,2}}[{SURNAME_HEADS}](?=[{VANISHING}{HAN}])"
     rf"|[是为叫][{RARE_SURNAMES}](?=[{HAN}]))"

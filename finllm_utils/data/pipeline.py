@@ -61,8 +61,9 @@ def clean_corpus(
     three times the size of the text, where the same call goes on after a kill; call
     ``work.remove_work`` on it in the end; num_workers tasks run at a time; models is a
     folder of trained text classifiers (``quality.TextScores``), None goes without.
-    Raises: ValueError naming every unreadable file of the user's and its remedy; files
-    of data_samples/raw (source "raw") are rejected instead: their faults are known.
+    A file that cannot be read is rejected with its reason and remedy.
+    Raises: ValueError naming every unreadable file of the user's when
+    ``config.stop_on_unreadable``; those of data_samples/raw are never among them.
     """
     work = open_work(
         work_dir, items, config, heldout=heldout, models=models,
@@ -79,7 +80,7 @@ def clean_corpus(
         Phase("global", [DedupGlobal(work, work / "corpus", config)], 1),
     )
     for phase in run_phases(phases, work / "logs", config, num_workers):
-        if phase.name == "chain":
+        if phase.name == "chain" and config.stop_on_unreadable:
             require_readable(read_rejected(work))
     for domain in DOMAINS:
         shutil.copyfile(work / "corpus" / f"{domain}.jsonl", output / f"{domain}.jsonl")

@@ -25,7 +25,7 @@ FOLDERS = ("rejected", "counts", "signed", "deduped", "corpus")
 _WHERE = ("executor", "slurm_partition", "slurm_time", "ray_address", "task_memory_gb")
 _LIBRARIES = (
     "charset-normalizer", "datatrove", "lxml", "numpy", "OpenCC", "openpyxl",
-    "pdfplumber", "python-docx", "scikit-learn", "trafilatura",
+    "pdfplumber", "pypdfium2", "scikit-learn", "trafilatura", "warcio",
 )  # fmt: skip
 
 

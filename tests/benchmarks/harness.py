@@ -13,6 +13,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,29 +81,60 @@ def timing(rows: Iterable[dict], key: str) -> Timing:
 
 @contextlib.contextmanager
 def measured() -> Iterator[dict]:
-    """Fills the dict it yields: wall and CPU seconds of this process and its children.
+    """Fills the dict it yields: wall and CPU seconds, and the peak memory so far.
 
-    ``peak_rss_mb`` is the largest memory that one process of them ever held.
+    CPU is that of this process and of its finished children, memory of this process.
     """
     row: dict = {}
     wall, cpu = time.perf_counter(), _cpu_seconds()
     yield row
     row["wall_s"] = time.perf_counter() - wall
     row["cpu_s"] = _cpu_seconds() - cpu
-    row["peak_rss_mb"] = max(_peak_mb(who) for who in _WHO)
-
-
-_WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    row["peak_rss_mb"] = _peak_mb("self")
 
 
 def _cpu_seconds() -> float:
-    used = [resource.getrusage(who) for who in _WHO]
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    used = [resource.getrusage(who) for who in whose]
     return sum(u.ru_utime + u.ru_stime for u in used)
 
 
-def _peak_mb(who: int) -> float:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(who).ru_maxrss * unit / 1e6
+def _peak_mb(process: int | str) -> float:
+    """What the kernel has seen a process hold at most, in megabytes; 0 when it ended.
+
+    Not ``ru_maxrss``: a new program starts with that of the process that started it.
+    """
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path(f"/proc/{process}/status").read_text("utf-8").splitlines()
+        line = next(x for x in lines if x.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024 / 1e6
+    return 0.0
+
+
+@contextlib.contextmanager
+def watched_memory(every_s: float = 0.2) -> Iterator[dict]:
+    """Fills ``peak_rss_mb``: the most that this process or one of its children held."""
+    import psutil
+
+    row, done = {"peak_rss_mb": 0.0}, threading.Event()
+
+    def look() -> None:
+        children = psutil.Process().children(recursive=True)
+        peaks = [_peak_mb(child.pid) for child in children]
+        row["peak_rss_mb"] = max(row["peak_rss_mb"], _peak_mb("self"), *peaks)
+
+    def watch() -> None:
+        while not done.wait(every_s):
+            look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield row
+    finally:
+        done.set()
+        thread.join()
+        look()
 
 
 def report_back(row: dict) -> None:

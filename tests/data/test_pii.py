@@ -330,3 +330,17 @@ def test_masking_counts_and_keeps_everything_else():
 @pytest.mark.parametrize("part", ["1 ", "a", "一", "@", "人：", "一三八，", "a.b@"])
 def test_long_runs_end_soon(part):
     assert find_pii(part * 4_000) == []  # what grows with the square takes minutes
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("表格在微信里，搜qingmu_2019，不卖课。", True),
+        ("看货加tiezhu88-a再谈", True),
+        ("用手机搜python3教程", False),  # too short for an account
+        ("增加windows系统的说明", False),  # no digit, an ordinary word
+        ("加laptop.example.com看看", False),
+    ],
+)
+def test_an_account_after_a_bare_verb_needs_a_digit_or_a_line(text, masked):
+    assert ([s.kind for s in find_pii(text)] == ["wechat"]) is masked
