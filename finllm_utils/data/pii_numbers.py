@@ -307,9 +307,9 @@ RULES = (
         r"(?P<value>[a-z][a-z0-9_\-]{5,19})(?![a-z0-9_@]|\.[a-z])",
         _wechat_end,
     ),
-    _rule(  # "search for laosuanpan_66": only with a digit or a line in it
+    _rule(  # "search for laosuanpan_66": only with two digits or a line in it
         "wechat",
-        r"(?<=[加搜]) ?(?=[a-z][a-z\-]*[a-z0-9\-]*[\d_])"
+        r"(?<=[加搜]) ?(?=[a-z\-]+(?:_|\d[a-z\-]*[\d_]|\d?_))"
         r"(?P<value>[a-z][a-z0-9_\-]{5,19})(?![a-z0-9_@]|\.[a-z])",
         _wechat_end,
     ),

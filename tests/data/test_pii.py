@@ -337,10 +337,10 @@ def test_long_runs_end_soon(part):
     [
         ("表格在微信里，搜qingmu_2019，不卖课。", True),
         ("看货加tiezhu88-a再谈", True),
-        ("用手机搜python3教程", False),  # too short for an account
+        ("用手机搜python3教程", False),  # one digit
         ("增加windows系统的说明", False),  # no digit, an ordinary word
         ("加laptop.example.com看看", False),
     ],
 )
-def test_an_account_after_a_bare_verb_needs_a_digit_or_a_line(text, masked):
+def test_an_account_after_a_bare_verb_needs_digits_or_a_line(text, masked):
     assert ([s.kind for s in find_pii(text)] == ["wechat"]) is masked
