@@ -173,15 +173,34 @@ def test_trained_models_score_and_drop(tmp_path):
     assert (rejected[0]["id"], rejected[0]["step"]) == ("bad", "quality")
 
 
-def test_unreadable_user_files_stop_the_run_and_nothing_is_written(tmp_path):
+@pytest.fixture
+def unreadable(tmp_path):
+    """A user's folder with an encrypted PDF, an empty file and one good page."""
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "a.pdf").write_bytes(pdf_file([["x"]], encrypted=True))
     (folder / "b.txt").write_bytes(b"")
     (folder / "c.html").write_bytes(html_page())
-    files = [SourceFile(p.name, str(p), "finance_zh", "mine") for p in folder.iterdir()]
+    return [
+        SourceFile(p.name, str(p), "finance_zh", "mine")
+        for p in sorted(folder.iterdir())
+    ]
+
+
+def test_unreadable_user_files_are_listed_and_the_rest_goes_on(unreadable, tmp_path):
+    output, rejected, _ = run(tmp_path, unreadable)
+    assert list(kept(output)) == ["c.html"]
+    assert [(r["id"], r["step"]) for r in rejected] == [
+        ("a.pdf", "extract"),
+        ("b.txt", "extract"),
+    ]
+    assert "encrypted PDF" in rejected[0]["reason"]
+
+
+def test_unreadable_user_files_stop_the_run_when_asked(unreadable, tmp_path):
+    strict = dataclasses.replace(CONFIG, stop_on_unreadable=True)
     with pytest.raises(ValueError, match="2 of your files cannot be read") as caught:
-        run(tmp_path, files)
+        run(tmp_path, unreadable, config=strict)
     assert "a.pdf: encrypted PDF" in str(caught.value)
     assert "b.txt: empty file" in str(caught.value)
     assert not list((tmp_path / "run" / "out").iterdir())
