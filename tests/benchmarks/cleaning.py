@@ -120,7 +120,7 @@ class Bench:
             self.documents = self.documents[::12]
         self.everything, self.sample = folder / "all.jsonl", folder / "sample.jsonl"
         self.all_mb = write_sample(self.documents, self.everything)
-        step = max(1, round(self.all_mb / (0.5 if quick else 2.0)))
+        step = max(1, round(self.all_mb / (0.5 if quick else 1.2)))
         self.sample_mb = write_sample(self.documents[::step], self.sample)
         (folder / "heldout.json").write_text(json.dumps(heldout_texts()), "utf-8")
         say(f"{self.all_mb:.1f} MB, sample {self.sample_mb:.1f} MB; training models")
@@ -225,7 +225,7 @@ class Bench:
 
     def memory(self) -> checks.Found:
         """The text repeated: the largest process, and how it grows with the text."""
-        wanted = 10 if self.quick else 1_000 if self.full else 200
+        wanted = 10 if self.quick else 1_000 if self.full else 120
         repeat = max(2, round(wanted / self.all_mb))
         once = self.ours(self.everything, 2)
         many = self.ours(self.everything, 2, repeat)
