@@ -38,8 +38,7 @@ lab: $(STAMP)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
 demo: $(STAMP)  ## ask the hub a few questions
-	@if test -f finllm_utils/hub/demo.py; then $(BIN)/python -m finllm_utils.hub.demo; \
-	else $(BIN)/python -m finllm_utils.cli doctor; fi
+	$(BIN)/python -m finllm_utils.cli ask
 
 bench: $(STAMP)  ## run the benchmarks that fit this machine (ONLY=name for one)
 	@for file in tests/benchmarks/$(if $(ONLY),$(ONLY),[a-z]*).py; do \

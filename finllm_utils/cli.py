@@ -185,6 +185,37 @@ def doctor() -> None:
     Console().print(table)
 
 
+_DEMO_QUESTIONS = [
+    "贷款100万元，年利率3.6%，30年等额本息，每月还多少？",
+    "2024年6月3日1欧元兑多少人民币？",
+    "保险法第十六条讲的是什么？",
+    "明天哪只股票会涨停？",
+]
+
+
+@app.command()
+def ask(
+    questions: Annotated[
+        list[str] | None,
+        typer.Argument(help="Questions in Chinese; without any, four of ours."),
+    ] = None,
+) -> None:
+    """Ask the hub: figures come from exact tools, with their source, or not at all.
+
+    For example `finllm ask "存款10万元，年利率1.5%，三年单利利息是多少？"`.
+    It needs no trained model.
+    """
+    from finllm_utils.config import HubConfig
+    from finllm_utils.hub.session import open_hub
+
+    hub, _ = open_hub(HubConfig())
+    for question in questions or _DEMO_QUESTIONS:
+        answer = hub.ask(question)
+        tool = f"{answer.status}, {answer.tool}" if answer.tool else answer.status
+        lines = [question, f"  {answer.text}", f"  [{tool}] {answer.source}".rstrip()]
+        Console().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
+
 @app.command()
 def corpora() -> None:
     """Install the packages that ship the course's texts, at fixed versions.

