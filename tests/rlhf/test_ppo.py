@@ -35,6 +35,7 @@ def cfg():
         learning_rate=5e-3,
         critic_learning_rate=5e-3,
         kl_coef=0.02,
+        missing_eos_penalty=1.0,
         train_embeddings=True,
     )
 
