@@ -5,10 +5,17 @@ import json
 import math
 import re
 import sys
+from dataclasses import replace
 
 import pytest
 
+from finllm_utils.data.decontaminate import HeldoutIndex
+from finllm_utils.data.gold import read_gold
 from finllm_utils.dependencies import REPOSITORY
+from finllm_utils.profiles import load_profile
+from finllm_utils.records import Document
+from tests.benchmarks import data_ablation_checks as ablation
+from tests.benchmarks import data_ablation_mix as mix
 from tests.benchmarks import harness
 
 FOLDER = REPOSITORY / "tests" / "benchmarks"
@@ -17,7 +24,8 @@ HELPERS = {"harness"}
 BENCHMARKS = [
     path
     for path in sorted(FOLDER.glob("[a-z]*.py"))
-    if path.stem not in HELPERS and not path.stem.endswith(("_rivals", "_checks"))
+    if path.stem not in HELPERS
+    and not path.stem.endswith(("_rivals", "_checks", "_mix"))
 ]
 KEYS = {
     "cleaning": (
@@ -176,3 +184,127 @@ def test_another_interpreter_reports_back_or_its_error_is_shown():
     assert harness.call_in(sys.executable, target, {"n": 1}) == {"n": 1}
     with pytest.raises(RuntimeError, match="no_such_function"):
         harness.call_in(sys.executable, "tests.benchmarks.harness:no_such_function")
+
+
+HELD = (
+    "存款保险实行限额偿付，最高偿付限额为人民币五十万元，超出部分依法从清算财产中受偿。"
+)
+
+
+def own_documents() -> list[Document]:
+    """Clean gold files of the half dev, as if they were a shipped source."""
+    clean = {f"raw/{g.file}" for g in read_gold() if g.clean and not g.duplicate_of}
+    return [
+        replace(d, id=d.id.replace("raw/", "own/"), source="own", meta={})
+        for d in mix.gold_documents()
+        if d.id in clean and len(d.text) > 300
+    ]
+
+
+def ablation_items() -> list[Document]:
+    """Clean text, near copies of it in both domains, spam, and held-out text in two."""
+    own = own_documents()[:12]
+    twins = [
+        replace(
+            d, id=f"{domain}/{d.id}", domain=domain, text=d.text.replace("的", "地", 1)
+        )
+        for d in own
+        for domain in mix.DOMAINS
+    ]
+    first, domain = own[0], mix.DOMAINS[1]
+    spam = Document(id="spam", text="★◆" * 80, source="own", domain=domain)
+    whole = replace(spam, id="whole", text=HELD)
+    line = replace(first, id="line", text=f"{first.text}\n{HELD}")
+    return [*own, *twins, spam, whole, line]
+
+
+def test_ablation_arms_nest_and_hold_no_heldout_window(tmp_path):
+    config, items = load_profile("toy").data, ablation_items()
+    arms = mix.make_arms(
+        items, config, heldout=[HELD], folder=tmp_path, num_workers=1,
+        keep_top_share=0.5, models=None,
+    )  # fmt: skip
+    assert tuple(arms) == mix.ARMS
+    ids = {arm: {d.id for d in documents} for arm, documents in arms.items()}
+    for before, arm in zip(mix.ARMS, mix.ARMS[1:], strict=False):
+        assert ids[arm] < ids[before], f"{arm} is no proper part of {before}"
+    assert "spam" in ids["raw"] and "spam" not in ids["filtered"]
+    index = HeldoutIndex.build([HELD], config.decontamination_ngram)
+    assert len(index.overlaps([d.text for d in items])) == 2
+    for arm, documents in arms.items():
+        assert not index.overlaps([d.text for d in documents]), arm
+    assert "whole" not in ids["raw"] and "line" in ids["raw"]
+    domains = {d.id: d.domain for d in arms["dedup_class"]}
+    gone = ids["dedup_class"] - ids["dedup_global"]
+    assert gone and all(key in domains for key in gone)
+    shares = [row["share_of_raw"] for row in mix.describe(arms).values()]
+    assert shares[0] == 1 and shares == sorted(shares, reverse=True)
+
+
+def test_planted_dirt_has_the_stated_share_and_kinds():
+    natural = own_documents()
+    planted = mix.planted_mix(natural, 2 / 3, seed=1)
+    assert planted == mix.planted_mix(natural, 2 / 3, seed=1)
+    assert len({d.id for d in planted}) == len(planted)
+    assert all(d in planted for d in natural)
+    chars = {"own": 0} | dict.fromkeys(mix.DIRT, 0)
+    for document in planted:
+        chars[document.source.removeprefix("planted_")] += len(document.text)
+    dirt = sum(chars.values()) - chars["own"]
+    assert dirt / sum(chars.values()) == pytest.approx(2 / 3, abs=0.04)
+    assert sum(mix.DIRT.values()) == pytest.approx(1)
+    for kind, part in mix.DIRT.items():
+        assert chars[kind] / dirt == pytest.approx(part, abs=0.06), kind
+
+
+def test_tokens_saved_by_hand():
+    curve = [(100, 3.0), (400, 2.0), (800, 1.5)]
+    assert ablation.tokens_to_reach(curve, 2.5) == (pytest.approx(200), 0)
+    assert ablation.tokens_to_reach(curve, 3.0) == (100, 0)
+    assert ablation.tokens_to_reach(curve, 1.75) == (pytest.approx(400 * 2**0.5), 0)
+    assert ablation.tokens_to_reach(curve, 1.4) == (800, 1)
+    assert ablation.tokens_to_reach(curve, 3.1) == (100, -1)
+    assert ablation.tokens_to_reach(curve[:1], 3.0) == (100, 0)
+
+
+def test_ablation_figures_are_whole_and_differences_paired():
+    def scores(general: float, finance: float) -> ablation.Scores:
+        return ablation.Scores({"general_zh": general, "finance_zh": finance}, {})
+
+    rows = [scores(3.0, 2.0), scores(4.0, 2.0), scores(5.0, 2.0)]
+    found = {arm: rows for arm in mix.ARMS}
+    found["filtered"] = [scores(2.8, 2.0), scores(3.9, 2.0), scores(4.7, 2.1)]
+    figures = ablation.compare(found)
+    result = whole("faults") | {"name": "data_ablation", "figures": figures}
+    assert problems("data_ablation", result) == []
+    assert (
+        figures["raw.general_zh.bpb_mean"] == 4 == figures["raw.general_zh.bpb_std"] * 4
+    )
+    key = "filtered.general_zh.vs_raw"
+    assert figures[key] == pytest.approx(-0.2)
+    half = 4.302653 * 0.1 / 3**0.5  # t of 2 degrees of freedom; deviation 0.1
+    assert figures[f"{key}_low"] == pytest.approx(-0.2 - half)
+    assert figures[f"{key}_high"] == pytest.approx(-0.2 + half)
+    assert figures["dedup_class.general_zh.vs_previous"] == pytest.approx(0.2)
+    assert figures["dedup_class.general_zh.vs_raw"] == 0
+    words = ablation.verdicts(figures)
+    assert words["filtered.finance_zh"] == "no difference shown"
+    assert words["ranked.general_zh"].startswith("nothing to do")
+    figures["ranked.general_zh.vs_previous_low"] = 0.1
+    figures["ranked.general_zh.vs_previous_high"] = 0.2
+    figures["filtered.general_zh.vs_previous_high"] = -0.1
+    words = ablation.verdicts(figures)
+    assert words["ranked.general_zh"] == "hurts"
+    assert words["filtered.general_zh"] == "helps"
+    del figures["ranked.general_zh.bpb_std"], figures["ranked.finance_zh.bpb_std"]
+    assert len(problems("data_ablation", result)) == 1
+
+
+def test_ablation_tokenizer_knows_common_characters_and_loses_nothing():
+    tokenizer = ablation.char_tokenizer(["贷款贷款", "贷款 罕"], min_count=2)
+    assert tokenizer.bos_token_id == 1 and tokenizer.eos_token_id == 2
+    assert len(tokenizer) == 3 + 256 + 1 + 2
+    for text, pieces in (("贷款", 2), ("罕", 3), ("贷 款\nA", None)):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.decode(ids) == text
+        assert pieces is None or len(ids) - 1 == pieces  # one for the leading space
