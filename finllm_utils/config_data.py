@@ -17,8 +17,9 @@ class DataConfig:
     """01: what is read and how it is cleaned."""
 
     sources: tuple[str, ...] = ()
-    """Your own folders as "domain=path" (general_zh, finance_zh, english, finance_en),
-    read beside the corpora that installed packages ship."""
+    """Your own folders as "domain=path", read beside the corpora that packages ship:
+    general_zh, finance_zh, english, finance_en, or zh, where the finance score of each
+    document decides."""
     shipped: tuple[str, ...] = ("general_zh", "finance_zh", "english", "finance_en")
     """Domains for which package-shipped corpora are read; leave one out where your own
     folders replace them."""
@@ -37,6 +38,9 @@ class DataConfig:
     """Characters read from shipped general English corpora before cleaning."""
     chars_finance_en: int
     """Characters read from shipped English finance corpora before cleaning."""
+    filters: tuple[str, ...] = ()
+    """Filters of your own, "path/to/file.py:function", each (text, meta) -> (keep,
+    reason); a notebook may pass the functions themselves."""
     min_chars: int = 40
     """Shorter documents are dropped. Unit: characters."""
     minhash_bands: int = 20
@@ -47,17 +51,24 @@ class DataConfig:
     """Characters a shingle."""
     jaccard_threshold: float = 0.8
     """Candidates at or above this exact Jaccard similarity are duplicates."""
-    min_clean: float = 0.7
+    min_clean: float = 0.6
     """Chinese text whose probability of being clean is below this is dropped; chosen
     out of fold on the gold half dev, where every clean document stays."""
+    num_anchors: int = 400
+    """Documents of each shipped Chinese source that teach the scores what its kind of
+    text looks like; with 150, one review in thirteen scored as dirt."""
     keep_top_share: float = 1.0
     """Share of each Chinese domain's characters kept, best quality first."""
     template_ngram: int = 40
     """Characters of a window that marks a template when many documents share it."""
     template_min_docs: int = 4
     """Documents of one domain that must share it; 0 leaves templates alone."""
+    paragraph_min_chars: int = 100
+    """Letters and digits of a paragraph that is cut where a better document of the
+    domain has it; 0 leaves paragraphs alone."""
     verbatim_sources: tuple[str, ...] = ("laws",)
-    """Sources from which no sentence is cut as a template: a statute is kept whole."""
+    """Sources from which no template or paragraph is cut: a statute is kept whole;
+    decontamination takes articles from them, not lines."""
     decontamination_ngram: int = 30
     """Characters of a window shared with held-out text that count as an overlap."""
     max_line_bytes: int = 16 * 2**20
@@ -73,6 +84,8 @@ class DataConfig:
     """A Ray cluster, "auto" or host:port; empty starts a small Ray on this machine."""
     task_memory_gb: int = 4
     """Memory that SLURM or Ray reserves for a task. Unit: GiB."""
+    rater: str = ""
+    """Your name, to be asked in notebook 01 about what the filters dropped."""
     stop_on_unreadable: bool = False
     """Stop when a file of yours cannot be read, and write nothing; else each is listed
     with its reason in rejected.jsonl and the rest goes on."""
@@ -90,6 +103,16 @@ class DataConfig:
         require(
             self.template_min_docs == 0 or self.template_min_docs >= 2,
             "data.template_min_docs must be 0 (off) or at least 2",
+        )
+        for entry in self.filters:
+            path, _, name = entry.rpartition(":")
+            require(
+                path.endswith(".py") and name.isidentifier(),
+                f"data.filters has {entry!r}: write path/to/file.py:function",
+            )
+        require(
+            self.paragraph_min_chars >= 0,
+            "data.paragraph_min_chars must be 0 (off) or more",
         )
         require(
             self.executor in ("local", "slurm", "ray"),

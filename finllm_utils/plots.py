@@ -164,6 +164,46 @@ def plot_with_intervals(
     return _finish(figure)
 
 
+def plot_distributions(
+    before: Sequence[float], after: Sequence[float], *, xlabel: str, title: str = ""
+) -> Figure:
+    """Counts of positive values before and after, in the same 40 logarithmic bins.
+
+    Raises: ValueError for values that are not above 0, which have no logarithm.
+    """
+    both = np.concatenate([np.asarray(before, float), np.asarray(after, float)])
+    if not len(both) or both.min() <= 0:
+        raise ValueError("values must be above 0, and there must be some: leave out 0")
+    figure, axes = _figure(title)
+    low, high = both.min(), max(both.max(), 1.01 * both.min())
+    edges = np.geomspace(low * 0.999, high * 1.001, 41)  # both ends surely inside
+    axes.hist(before, edges, color="0.8", label=f"before ({len(before):,})")
+    axes.hist(
+        after, edges, histtype="step", color="tab:blue", label=f"after ({len(after):,})"
+    )
+    axes.set_xscale("log")
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel("documents (count)")
+    axes.legend(fontsize=8)
+    return _finish(figure)
+
+
+def plot_scores(
+    scores: Mapping[str, Sequence[float]], *, xlabel: str, title: str = ""
+) -> Figure:
+    """How scores in [0, 1] are spread within each label or domain, in 20 bins."""
+    figure, axes = _figure(title)
+    edges = np.linspace(0, 1, 21)
+    for name, values in scores.items():
+        share = np.full(len(values), 1 / max(len(values), 1))
+        label = f"{name} ({len(values):,})"
+        axes.hist(values, edges, weights=share, histtype="step", label=label)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel("share of documents (0-1)")
+    axes.legend(fontsize=8)
+    return _finish(figure)
+
+
 def _figure(title: str) -> tuple[Figure, Axes]:
     figure, axes = plt.subplots(figsize=SIZE, dpi=DPI)
     axes.set_title(title, fontsize=10)

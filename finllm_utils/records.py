@@ -109,10 +109,14 @@ def _numbered_lines(
                     "a line, or raise data.max_line_bytes"
                 )
             if line.strip():
-                yield number, _parse_line(line, where)
+                yield number, parse_line(line, where)
 
 
-def _parse_line(line: bytes, where: str) -> dict:
+def parse_line(line: bytes, where: str) -> dict:
+    """The object of one JSONL line; ``where`` names it in errors.
+
+    Raises: ValueError when it is not UTF-8, not JSON or not an object.
+    """
     try:
         value = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:

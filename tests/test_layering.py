@@ -21,7 +21,7 @@ LAYERS = (
     {"hub"},
     {"apps"},
 )
-ALONE = {"plots", "annotation"}
+ALONE = {"plots", "annotation", "intervals"}
 """Import nothing above the first layer; anything may import them."""
 TOP = {
     "launch", "report", "checks", "notebooks", "dependencies", "stages", "execute",

@@ -10,10 +10,12 @@ import pytest
 from finllm_utils.plots import (
     plot_bits_per_byte,
     plot_curves,
+    plot_distributions,
     plot_funnel,
     plot_grouped_bars,
     plot_loss,
     plot_mixture,
+    plot_scores,
     plot_shares_over_time,
     plot_with_intervals,
 )
@@ -36,6 +38,12 @@ FIGURES = {
             "base": {"a": (0.9, 1.1), "b": (1.9, 2.1)},
             "ppo": {"a": (0.4, 0.6), "b": (0.9, 1.1)},
         },
+    ),
+    "distributions": lambda: plot_distributions(
+        [10, 100, 1_000, 10_000], [100, 1_000], xlabel="document length (characters)"
+    ),
+    "scores": lambda: plot_scores(
+        {"clean": [0.9, 0.95, 1.0], "dirty": [0.0, 0.6]}, xlabel="clean score (0-1)"
     ),
     "intervals": lambda: plot_with_intervals(
         {"sft2": 0.4},
@@ -77,3 +85,37 @@ def test_different_domains_are_refused():
 def test_curves_without_baselines():
     figure = plot_curves({"a": ([0, 1], [1, 2])}, xlabel="steps (count)", ylabel="x")
     assert figure.axes[0].get_xlabel() == "steps (count)"
+
+
+def heights(polygon):
+    """The bins that an outline of a histogram draws, as they differ from 0."""
+    values = [float(y) for _, y in polygon.get_xy()]
+    return sorted({round(v, 6) for v in values} - {0.0})
+
+
+def test_distributions_count_every_document_in_logarithmic_bins():
+    axes = FIGURES["distributions"]().axes[0]
+    assert axes.get_xscale() == "log"
+    bars = [bar for bar in axes.patches if hasattr(bar, "get_height")]
+    assert sum(bar.get_height() for bar in bars) == 4
+    assert heights(axes.patches[-1]) == [1]
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert sorted(legend) == ["after (2)", "before (4)"]
+    edges = [bar.get_x() for bar in bars]
+    ratios = {round(b / a, 6) for a, b in zip(edges, edges[1:], strict=False)}
+    assert len(ratios) == 1
+    for values in ([0, 1], []):
+        with pytest.raises(ValueError, match="above 0"):
+            plot_distributions(values, [], xlabel="characters")
+    plot_distributions([5, 5], [5], xlabel="all alike")
+
+
+def test_scores_are_shares_within_each_label():
+    axes = FIGURES["scores"]().axes[0]
+    by_label = {p.get_label(): p for p in axes.patches}
+    assert heights(by_label["clean (3)"]) == [
+        pytest.approx(1 / 3),
+        pytest.approx(2 / 3),
+    ]
+    assert heights(by_label["dirty (2)"]) == [0.5]
+    plot_scores({"none": []}, xlabel="score (0-1)")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from finllm_utils.annotation.agreement import ranks
 from finllm_utils.annotation.judgements import Item, Judgement, seeded_order, settled
+from finllm_utils.intervals import wilson_interval
 from finllm_utils.records import PreferencePair
 
 KEPT = "kept"
@@ -65,8 +66,6 @@ def precision_with_interval(
     Raises: ValueError for other tasks, raters of both kinds, or two verdicts on one
     item: give one rater's judgements.
     """
-    from scipy.stats import binomtest
-
     verdicts = [j for j in judgements if j.action == "judge"]
     _require_one_verdict_an_item(verdicts)
     by_reason: dict[str, list[bool]] = {}
@@ -75,8 +74,7 @@ def precision_with_interval(
         by_reason.setdefault(j.reason, []).append(j.verdict == right)
     rows = []
     for reason, hits in sorted(by_reason.items()):
-        test = binomtest(sum(hits), len(hits))
-        interval = test.proportion_ci(level, method="wilson")
+        low, high = wilson_interval(sum(hits), len(hits), level)
         rows.append(
             Precision(
                 reason=reason,
@@ -84,8 +82,8 @@ def precision_with_interval(
                 num_right=sum(hits),
                 num_judged=len(hits),
                 share=sum(hits) / len(hits),
-                low=float(interval.low),
-                high=float(interval.high),
+                low=low,
+                high=high,
             )
         )
     return rows

@@ -8,7 +8,7 @@ merges, and a document is dropped only for one that is kept, never through a cha
 """
 
 import hashlib
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -26,6 +26,7 @@ from finllm_utils.data.shingles import (
 )
 
 _CHUNK = 1 << 15  # shingles hashed at once: 128 KB of uint32 stays in the L2 cache
+_CACHED = 1 << 23  # shingles of candidates kept in memory: 64 MB
 
 
 def permutations(num: int) -> tuple[np.ndarray, np.ndarray]:
@@ -102,14 +103,15 @@ def exact_keys(texts: Sequence[str]) -> list[str]:
     ]
 
 
-def exact_duplicates(keys: Sequence[str], order: Sequence[int]) -> dict[int, int]:
+def exact_duplicates(keys: Sequence, order: Sequence[int]) -> dict[int, int]:
     """``{dropped: kept}`` of equal keys; the first in ``order`` (best first) stays."""
-    first, dropped = {}, {}
-    for index in order:
-        kept = first.setdefault(keys[index], index)
-        if kept != index:
-            dropped[index] = kept
-    return dropped
+    chosen = np.asarray(order, dtype=np.int64)
+    _, first, inverse = np.unique(
+        np.asarray(keys)[chosen], return_index=True, return_inverse=True
+    )
+    kept = chosen[first[inverse]]
+    gone = np.flatnonzero(kept != chosen)
+    return dict(zip(chosen[gone].tolist(), kept[gone].tolist(), strict=True))
 
 
 def near_duplicates(
@@ -127,25 +129,21 @@ def near_duplicates(
     kept candidates reach it. With ``groups``, pairs of one group are taken as compared.
     """
     shared = _shared_keys(keys, order)
+    alike = shared.any(axis=1)
     buckets: dict[tuple[int, int], list[int]] = defaultdict(list)
-    sets: dict[int, np.ndarray] = {}
+    shingles = _ShingleSets(text_of, ngram)
     dropped: dict[int, tuple[int, float]] = {}
-
-    def shingles(index: int) -> np.ndarray:
-        if index not in sets:
-            sets[index] = shingle_set(text_of(index), ngram)
-        return sets[index]
-
-    for index in order:
+    for index in (i for i in order if alike[i]):
         bands = np.flatnonzero(shared[index]).tolist()
         places = [(band, int(keys[index, band])) for band in bands]
         candidates = sorted({c for place in places for c in buckets.get(place, ())})
         for candidate in candidates:
             if groups is not None and groups[candidate] == groups[index]:
                 continue
-            if not _can_reach(shingles(index), shingles(candidate), threshold):
+            ours, theirs = shingles[index], shingles[candidate]
+            if not _can_reach(ours, theirs, threshold):
                 continue
-            similarity = jaccard(shingles(index), shingles(candidate))
+            similarity = jaccard(ours, theirs)
             if similarity >= threshold:
                 dropped[index] = (candidate, similarity)
                 break
@@ -153,6 +151,25 @@ def near_duplicates(
             for place in places:
                 buckets[place].append(index)
     return dropped
+
+
+class _ShingleSets:
+    """Shingle sets by document; the ones used last stay in memory."""
+
+    def __init__(self, text_of: Callable[[int], str], ngram: int) -> None:
+        self._text_of, self._ngram, self._size = text_of, ngram, 0
+        self._sets: OrderedDict[int, np.ndarray] = OrderedDict()
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        if index in self._sets:
+            self._sets.move_to_end(index)
+            return self._sets[index]
+        found = shingle_set(self._text_of(index), self._ngram)
+        self._sets[index] = found
+        self._size += len(found)
+        while self._size > _CACHED and len(self._sets) > 1:
+            self._size -= len(self._sets.popitem(last=False)[1])
+        return found
 
 
 def _can_reach(first: np.ndarray, second: np.ndarray, threshold: float) -> bool:
@@ -167,6 +184,10 @@ def _shared_keys(keys: np.ndarray, order: Sequence[int]) -> np.ndarray:
     chosen = np.asarray(order, dtype=np.int64)
     for band in range(keys.shape[1]):
         column = keys[chosen, band]
-        _, inverse, counts = np.unique(column, return_inverse=True, return_counts=True)
-        shared[chosen, band] = counts[inverse] > 1
+        column.sort()
+        twice = np.unique(column[1:][column[1:] == column[:-1]])
+        if len(twice):
+            column = keys[chosen, band]
+            place = np.minimum(np.searchsorted(twice, column), len(twice) - 1)
+            shared[chosen, band] = twice[place] == column
     return shared

@@ -1,14 +1,14 @@
 """Deduplication as datatrove steps: first each domain by itself, then all together.
 
-Within a domain exact, then near duplicates, then template sentences go; across domains
-exact and near duplicates. Of equals the best copy stays (``quality_order``).
+Within a domain exact, then near duplicates, then paragraphs and template sentences go;
+across domains exact and near duplicates. Of equals the best copy stays
+(``best_first``). Only columns of the documents are in memory: see ``signed.py``.
 """
 
-import json
-import math
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from datatrove.data import Document as TroveDocument
@@ -18,11 +18,47 @@ from finllm_utils.config import DataConfig
 from finllm_utils.data.char_stats import char_stats
 from finllm_utils.data.dedup import exact_duplicates, near_duplicates
 from finllm_utils.data.filters import check_length
+from finllm_utils.data.paragraphs import ParagraphCutter
+from finllm_utils.data.signed import (
+    PARAGRAPHS,
+    WINDOWS,
+    SignedRows,
+    SignedWriter,
+    frequent,
+    rows_with,
+)
 from finllm_utils.data.sources import DOMAINS, ENGLISH_DOMAINS
-from finllm_utils.data.steps import rejected_line, write_counts, write_signed
-from finllm_utils.data.templates import cut_templates, template_windows
+from finllm_utils.data.steps import rejected_line, write_counts
+from finllm_utils.data.templates import TemplateCutter
 from finllm_utils.files import atomic_file
-from finllm_utils.records import Document, write_records
+
+_ROWS = 1_000  # lines copied at once
+
+
+class Cutter(Protocol):
+    """Cuts what texts kept before had already."""
+
+    def cut(self, text: str) -> str:
+        """What is left of ``text``."""
+
+    def keep(self, text: str) -> None:
+        """Remembers a text that stays."""
+
+
+def best_first(columns: np.ndarray) -> np.ndarray:
+    """Indices of rows, best copy first.
+
+    A worse copy loses: noise, quality within a tenth, length within a fifth
+    (``length_class``) decide first. Among equals the earliest stated date is nearest to
+    the original, and an undated copy comes last: who reposts drops the date more often
+    than he invents an earlier one. Then a document (PDF, DOCX, XLSX, text) comes before
+    a web page, more often the repost, and then what was read first. Chosen on the gold
+    half dev, where lengths within a tenth had split copies that differ by a line.
+    """
+    undated = columns["date"] == b""
+    quality = np.round(10 * columns["quality"])
+    keys = (columns["order"], columns["page"], columns["date"], undated)
+    return np.lexsort((*keys, -columns["length"], -quality, columns["noise"]))
 
 
 class Dedup(PipelineStep):
@@ -34,73 +70,68 @@ class Dedup(PipelineStep):
         super().__init__()
         self.folder, self.config = str(folder), config
 
+    def open(self, stems: Sequence[Path], rank: int) -> SignedRows:
+        """The rows of ``stems``; what is changed in them is kept beside."""
+        changed = Path(self.folder, "deduped", f".changed_{self.name}_{rank}")
+        return SignedRows(stems, self.config.minhash_bands, changed)
+
     def drop_duplicates(
-        self, rows: list[dict], keys: np.ndarray, rank: int, groups: list[str] | None
-    ) -> list[int]:
-        """Indices of the rows that stay, in document order; the others are recorded."""
-        order = sorted(range(len(rows)), key=lambda i: quality_order(rows[i]))
-        exact = exact_duplicates([row["exact"] for row in rows], order)
-        reasons = {i: duplicate_reason(rows[k], 1.0) for i, k in exact.items()}
-        self._record("exact", rank, rows, reasons)
-        order = [i for i in order if i not in exact]
+        self, rows: SignedRows, domains: Sequence[str], rank: int, *, across: bool
+    ) -> np.ndarray:
+        """True for the rows that stay; the others are recorded.
+
+        Args: domains are those of the rows' files; with ``across`` near duplicates are
+        sought only between files.
+        """
+        kept = np.ones(len(rows), dtype=bool)
+        order = best_first(rows.columns)
+        exact = exact_duplicates(rows.columns["exact"], order)
+        reasons = {i: duplicate_reason(rows, k, 1.0) for i, k in exact.items()}
+        self.record("exact", rank, rows, domains, kept, reasons)
         near = near_duplicates(
-            keys,
-            order,
-            lambda i: rows[i]["text"],
+            rows.columns["keys"],
+            order[kept[order]].tolist(),
+            rows.text,
             ngram=self.config.minhash_ngram,
             threshold=self.config.jaccard_threshold,
-            groups=groups,
+            groups=rows.home.tolist() if across else None,
         )
-        reasons = {i: duplicate_reason(rows[k], s) for i, (k, s) in near.items()}
-        self._record("near", rank, rows, reasons, gone=set(exact))
-        return [i for i in range(len(rows)) if i not in exact and i not in near]
+        reasons = {i: duplicate_reason(rows, k, s) for i, (k, s) in near.items()}
+        self.record("near", rank, rows, domains, kept, reasons)
+        return kept
 
-    def _record(
+    def record(
         self,
         what: str,
         rank: int,
-        rows: list[dict],
+        rows: SignedRows,
+        domains: Sequence[str],
+        kept: np.ndarray,
         reasons: dict[int, str],
-        gone: Collection[int] = (),
     ) -> None:
-        """Writes what this pass drops and what is left; ``gone`` fell before it."""
+        """Writes what this pass drops and what is left; updates ``kept``."""
         step = f"{self.name}_{what}"
-        lines = []
-        for i, reason in sorted(reasons.items()):
-            row = rows[i]
-            document = TroveDocument(text=row["text"], id=row["id"], metadata=row)
-            lines.append(rejected_line(document, step, reason))
         path = Path(self.folder, "rejected", f"{step}_{rank:05d}.jsonl")
         with atomic_file(path) as handle:
-            handle.writelines(lines)
+            for i, reason in sorted(reasons.items()):
+                kept[i] = False
+                row = rows.record(i)
+                place = {"order": int(rows.columns["order"][i])}
+                document = TroveDocument(row["text"], row["id"], metadata=row | place)
+                masked = row["domain"] not in ENGLISH_DOMAINS  # by MaskPii
+                handle.write(rejected_line(document, step, reason, masked=masked))
         counts: Counter = Counter()
-        for i, row in enumerate(rows):
-            if i not in reasons and i not in gone:
-                counts[row["domain"], "docs"] += 1
-                counts[row["domain"], "chars"] += len(row["text"])
+        for number, domain in enumerate(domains):
+            ours = kept & (rows.home == number)
+            if ours.any():
+                counts[domain, "docs"] += int(ours.sum())
+                counts[domain, "chars"] += int(rows.columns["chars"][ours].sum())
         write_counts(Path(self.folder, "counts", f"{step}_{rank:05d}.json"), counts)
 
 
-def duplicate_reason(kept: dict, similarity: float) -> str:
+def duplicate_reason(rows: SignedRows, kept: int, similarity: float) -> str:
     """Names the row that stays in place of a dropped one."""
-    return f"duplicate_of:{kept['id']}:{similarity:.2f}"
-
-
-def quality_order(row: dict) -> tuple:
-    """Sort key, best copy first: noise, quality, length, earliest date, first read.
-
-    Lengths and qualities within a tenth are equal: a line more of page furniture is no
-    merit. A copy that is dated before another is nearer to the original; an undated one
-    comes last.
-    """
-    length = round(10 * math.log(max(len("".join(row["text"].split())), 1)))
-    date = row["meta"].get("date") or "9999"
-    return row["noise"], -round(10 * quality(row)), -length, date, row["order"]
-
-
-def quality(row: dict) -> float:
-    """Probability of being clean times that of being knowledge; 1 where unscored."""
-    return row["meta"].get("clean", 1.0) * row["meta"].get("knowledge", 1.0)
+    return f"duplicate_of:{rows.record(kept)['id']}:{similarity:.2f}"
 
 
 class DedupDomain(Dedup):
@@ -111,57 +142,77 @@ class DedupDomain(Dedup):
     def run(
         self, data: object = None, rank: int = 0, world_size: int = 1
     ) -> Iterator[TroveDocument]:
-        """Writes ``<folder>/deduped/<domain>.jsonl`` and ``.npy``."""
-        rows, keys = load_signed(
-            Path(self.folder, "signed"), f"{DOMAINS[rank]}_*", self.config
-        )
-        with self.track_time():
-            kept = self.drop_duplicates(rows, keys, rank, None)
-            kept = self.cut_templates(rows, kept, rank)
-            kept = self.keep_best(rows, kept, rank)
-        stem = Path(self.folder, "deduped", DOMAINS[rank])
-        lines = [json.dumps(rows[i], ensure_ascii=False) + "\n" for i in kept]
-        write_signed(stem, lines, keys[kept])
+        """Writes ``<folder>/deduped/<domain>``, a signed file."""
+        domain, config = DOMAINS[rank], self.config
+        stems = sorted(Path(self.folder, "signed").glob(f"{domain}_*.npy"))
+        with self.open(stems, rank) as rows, self.track_time():
+            domains = [domain] * len(stems)
+            kept = self.drop_duplicates(rows, domains, rank, across=False)
+            paragraphs = ParagraphCutter(config.paragraph_min_chars)
+            reasons = self.cut(rows, kept, PARAGRAPHS, 2, lambda shared: paragraphs)
+            self.record("paragraph", rank, rows, domains, kept, reasons)
+            least, ngram = config.template_min_docs, config.template_ngram
+            reasons = self.cut(
+                rows, kept, WINDOWS, least, lambda shared: TemplateCutter(shared, ngram)
+            )
+            self.record("template", rank, rows, domains, kept, reasons)
+            reasons = self.low_rank(rows, kept, domain)
+            self.record("rank", rank, rows, domains, kept, reasons)
+            stay = np.flatnonzero(kept)
+            stem = Path(self.folder, "deduped", domain)
+            with SignedWriter(stem) as file:
+                for part in np.array_split(stay, 1 + len(stay) // _ROWS):
+                    file.add([rows.line(i) for i in part], rows.columns[part])
         yield from ()
 
-    def cut_templates(self, rows: list[dict], kept: list[int], rank: int) -> list[int]:
-        """Cuts shared sentences from ``rows`` in place; the rows still long enough."""
-        ngram, min_docs = self.config.template_ngram, self.config.template_min_docs
-        verbatim = self.config.verbatim_sources
-        open_to = [i for i in kept if rows[i]["source"] not in verbatim]
-        reasons: dict[int, str] = {}
-        if min_docs and DOMAINS[rank] not in ENGLISH_DOMAINS and open_to:
-            texts = [rows[i]["text"] for i in open_to]
-            order = sorted(
-                range(len(texts)), key=lambda i: quality_order(rows[open_to[i]])
-            )
-            windows = template_windows(texts, ngram=ngram, min_docs=min_docs)
-            shorter = cut_templates(texts, order, windows, ngram=ngram)
-            for place, text in shorter.items():
-                row = rows[open_to[place]]
-                share = 1 - len(text) / len(row["text"])
-                if check_length(char_stats(text), self.config.min_chars)[0]:
-                    row["text"] = text
-                    row["meta"] = {**row["meta"], "template_cut": f"{share:.2f}"}
-                else:
-                    reasons[open_to[place]] = f"template:{share:.2f}"
-        gone = set(range(len(rows))) - set(kept)
-        self._record("template", rank, rows, reasons, gone=gone)
-        return [i for i in kept if i not in reasons]
+    def cut(
+        self,
+        rows: SignedRows,
+        kept: np.ndarray,
+        name: str,
+        least: int,
+        cutter: Callable[[np.ndarray], Cutter],
+    ) -> dict[int, str]:
+        """Cuts from kept rows what ``least`` of them share; reasons of those too short.
 
-    def keep_best(self, rows: list[dict], kept: list[int], rank: int) -> list[int]:
-        """The rows of the highest quality that hold ``keep_top_share`` of the text."""
+        Args: name says which hashes are counted; 0 for ``least`` cuts nothing.
+        """
         reasons: dict[int, str] = {}
-        if self.config.keep_top_share < 1 and DOMAINS[rank] not in ENGLISH_DOMAINS:
-            left = self.config.keep_top_share * sum(len(rows[i]["text"]) for i in kept)
-            for i in sorted(kept, key=lambda i: (-quality(rows[i]), rows[i]["order"])):
+        if not least:
+            return reasons
+        what = {PARAGRAPHS: "paragraph", WINDOWS: "template"}[name]
+        shared = frequent(rows, name, kept, least)
+        candidates = rows_with(rows, name, kept, shared)
+        cutting = cutter(shared)
+        for i in best_first(rows.columns):
+            if not candidates[i]:
+                continue
+            text = rows.text(i)
+            left = cutting.cut(text)
+            share = 1 - len(left) / len(text)
+            if not check_length(char_stats(left), self.config.min_chars)[0]:
+                reasons[int(i)] = f"{what}:{share:.2f}"
+                continue
+            if left != text:
+                rows.change(i, left, **{f"{what}_cut": f"{share:.2f}"})
+            cutting.keep(left)
+        return reasons
+
+    def low_rank(
+        self, rows: SignedRows, kept: np.ndarray, domain: str
+    ) -> dict[int, str]:
+        """Reasons of the rows beyond the best ``keep_top_share`` of the text."""
+        reasons: dict[int, str] = {}
+        if self.config.keep_top_share < 1 and domain not in ENGLISH_DOMAINS:
+            chars, quality = rows.columns["chars"], rows.columns["quality"]
+            left = self.config.keep_top_share * int(chars[kept].sum())
+            for i in np.lexsort((rows.columns["order"], -quality)).tolist():
+                if not kept[i]:
+                    continue
                 if left <= 0:
-                    reasons[i] = f"low_rank:{quality(rows[i]):.2f}"
-                left -= len(rows[i]["text"])
-        self._record(
-            "rank", rank, rows, reasons, gone=set(range(len(rows))) - set(kept)
-        )
-        return [i for i in kept if i not in reasons]
+                    reasons[i] = f"low_rank:{quality[i]:.2f}"
+                left -= chars[i]
+        return reasons
 
 
 class DedupGlobal(Dedup):
@@ -177,30 +228,12 @@ class DedupGlobal(Dedup):
         self, data: object = None, rank: int = 0, world_size: int = 1
     ) -> Iterator[TroveDocument]:
         """Writes ``<output>/<domain>.jsonl`` in document order."""
-        rows, keys = load_signed(Path(self.folder, "deduped"), "*", self.config)
-        groups = [row["domain"] for row in rows]
-        with self.track_time():
-            kept = self.drop_duplicates(rows, keys, rank, groups)
-        for domain in DOMAINS:
-            chosen = (to_document(rows[i]) for i in kept if rows[i]["domain"] == domain)
-            write_records(Path(self.output, f"{domain}.jsonl"), chosen)
+        stems = [Path(self.folder, "deduped", domain) for domain in DOMAINS]
+        with self.open(stems, rank) as rows, self.track_time():
+            kept = self.drop_duplicates(rows, DOMAINS, rank, across=True)
+            for number, domain in enumerate(DOMAINS):
+                ours = np.flatnonzero(kept & (rows.home == number)).tolist()
+                path = Path(self.output, f"{domain}.jsonl")
+                with atomic_file(path, "wb") as handle:
+                    handle.writelines(rows.lines(ours))
         yield from ()
-
-
-def to_document(row: dict) -> Document:
-    """The record of a finished row."""
-    names = ("id", "text", "source", "domain", "meta")
-    return Document(**{name: row[name] for name in names})
-
-
-def load_signed(
-    folder: Path, pattern: str, config: DataConfig
-) -> tuple[list[dict], np.ndarray]:
-    """Rows and band keys of all files that match, in document order."""
-    rows, keys = [], [np.zeros((0, config.minhash_bands), dtype=np.uint64)]
-    for path in sorted(folder.glob(f"{pattern}.jsonl")):
-        with open(path, encoding="utf-8") as handle:
-            rows += [json.loads(line) for line in handle]
-        keys.append(np.load(path.with_suffix(".npy")))
-    order = sorted(range(len(rows)), key=lambda i: rows[i]["order"])
-    return [rows[i] for i in order], np.concatenate(keys)[order]

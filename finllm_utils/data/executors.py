@@ -37,7 +37,11 @@ from loguru import logger
 from finllm_utils.config import DataConfig
 from finllm_utils.files import read_json, write_json
 
-_PRELOAD = ["finllm_utils.data.steps", "finllm_utils.data.dedup_steps"]
+_PRELOAD = [
+    "finllm_utils.data.quality",
+    "finllm_utils.data.sign_step",
+    "finllm_utils.data.dedup_steps",
+]
 _MAX_ARRAY = 1000  # SLURM's default MaxArraySize is 1001
 _RAY_STORE_BYTES = 80 * 2**20  # Ray's least; the tasks pass files, not objects
 _RAY_VARIABLES = {

@@ -15,6 +15,7 @@ from finllm_utils.data.extract_files import read_bytes, require_inside
 from finllm_utils.data.extract_html import read_html
 from finllm_utils.data.extract_office import read_docx, read_xlsx
 from finllm_utils.data.extract_pdf import read_pdf
+from finllm_utils.data.extract_rows import SUFFIXES, require_rows
 from finllm_utils.data.extract_warc import (
     is_warc,
     read_warc_record,
@@ -51,11 +52,14 @@ def read_file(
     Returns: text and meta: ``file format title date licence``, where title and date
     (of publication, as the document states it) are empty when there are none; keys of
     the format, such as ``created``, when an office program made the file.
+    A JSONL or Parquet file is here only to say what is wrong with it.
     Raises: ValueError naming the file and the remedy.
     """
     path = Path(path)
     if root is not None:
         require_inside(path, root)
+    if path.suffix in SUFFIXES:  # its good rows are documents already
+        require_rows(path, limits.max_line_bytes)
     kind = "warc" if is_warc(path) else _KINDS.get(path.suffix.lower())
     if kind is None:
         raise ValueError(

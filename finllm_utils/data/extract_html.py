@@ -1,7 +1,8 @@
 """The main text of a web page, its tables as Markdown, its title and its date.
 
-trafilatura finds the article; where it finds far too little or too much, the blocks
-that are text rather than links stand in for it. Scripts are never run.
+trafilatura finds the article, to which the paragraphs, lists and tables between its own
+come back; where it finds far too little or too much, the blocks that are text rather
+than links stand in for it. Scripts are never run.
 """
 
 import re
@@ -10,40 +11,23 @@ from copy import deepcopy
 from lxml import etree, html
 
 from finllm_utils.data.encoding import decode
-from finllm_utils.data.extract_tables import is_data_table, table_text
+from finllm_utils.data.extract_blocks import (
+    BLANK,
+    MAX_LINK_DENSITY,
+    element_text,
+    open_layout,
+    page_blocks,
+    page_text,
+    plain_text,
+    restore,
+)
+from finllm_utils.data.extract_tables import table_text
 
 MAX_DEPTH = 256  # tags within tags; libxml2 drops what lies deeper without a word
 _MAX_ELEMENTS = 100_000  # an ordinary page has a few thousand
+_MAX_ATTRIBUTE = 2_000  # characters; pictures in attributes cost trafilatura minutes
 _MAX_SPAN = 100  # columns or rows that one cell may cover
 _CHARSET = re.compile(rb"""charset\s*=\s*["']?\s*([A-Za-z0-9_\-]+)""", re.IGNORECASE)
-_BLOCKS = (
-    "p",
-    "li",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "td",
-    "blockquote",
-    "pre",
-    "dd",
-    "dt",
-    "div",
-)
-_SKIPPED = (
-    "script",
-    "style",
-    "nav",
-    "footer",
-    "header",
-    "aside",
-    "form",
-    "noscript",
-    "iframe",
-)
-_NEW_LINES = ("lb", "br", "p", "head", "list", "item", "row", "quote")
-_MAX_LINK_DENSITY = 0.4  # share of a block's text that is links; menus are near 1
-_BLANK = "\ue000"  # stands in an empty cell, which trafilatura would leave out
 _DATE_SETTINGS = {  # marked-up dates only; a fixed bound, so that today plays no part
     "extensive_search": False,
     "original_date": True,
@@ -67,19 +51,22 @@ def read_html(
     root = parse(text, name)
     meta = {"encoding": encoding, **_about(root, url)}
     _drop_link_tables(root)
+    open_layout(root)
     for table in root.iter("table"):
         _square(table)
-    blocks = main_blocks(deepcopy(root))
-    main = _article(root)
-    # Far less than the page's text is a miss; far more, trafilatura's short-page rescue
-    # printing the same paragraphs twice.
-    if main and (0.6 * len(blocks) <= len(main) <= 1.5 * len(blocks) or not blocks):
+    blocks = page_blocks(deepcopy(root))
+    whole, prose = page_text(blocks)
+    main, added = restore(_article(root), blocks)
+    # Far less than the page's sentences is a miss; far more than all its text is
+    # trafilatura's short-page rescue printing the same paragraphs twice.
+    if main and (0.8 * prose <= len(main) <= 1.5 * len(whole) or not whole):
+        meta |= {"restored_lines": added} if added else {}
         return main, {**meta, "extractor": "trafilatura"}
-    if not blocks:
+    if not whole:
         raise ValueError(
             f"{name}: no text in the page; save the rendered page or remove it"
         )
-    return blocks, {**meta, "extractor": "link_density"}
+    return whole, {**meta, "extractor": "link_density"}
 
 
 def parse(text: str, name: str) -> html.HtmlElement:
@@ -109,6 +96,8 @@ def parse(text: str, name: str) -> html.HtmlElement:
         raise ValueError(
             f"{name}: more than {_MAX_ELEMENTS:,} tags; split the page or remove it"
         )
+    for value in root.xpath(f"//@*[string-length() > {_MAX_ATTRIBUTE}]"):
+        value.getparent().set(value.attrname, value[:_MAX_ATTRIBUTE])
     return root
 
 
@@ -127,8 +116,9 @@ def _drop_link_tables(root: html.HtmlElement) -> None:
     """Removes innermost tables of links: menus and lists of pages, no values."""
     for table in list(root.iter("table")):
         if table.find(".//table") is None:
-            size = len(_plain(table))
-            if size and _linked(table) > _MAX_LINK_DENSITY * size:
+            size = len(plain_text(table))
+            linked = sum(len(plain_text(link)) for link in table.iter("a"))
+            if size and linked > MAX_LINK_DENSITY * size:
                 table.drop_tree()
 
 
@@ -141,7 +131,7 @@ def _square(table: html.HtmlElement) -> None:
             column = _fill_covered(open_until, column, cell)
             wide, high = (_span(cell, f"{axis}span") for axis in ("col", "row"))
             if not cell.text_content().strip() and not len(cell):
-                cell.text = _BLANK
+                cell.text = BLANK
             for extra in range(wide):
                 if extra:
                     cell.addnext(_blank_cell())
@@ -173,7 +163,7 @@ def _span(cell: html.HtmlElement, name: str) -> int:
 
 def _blank_cell() -> html.HtmlElement:
     cell = html.Element("td")
-    cell.text = _BLANK
+    cell.text = BLANK
     return cell
 
 
@@ -193,67 +183,14 @@ def _article(root: html.HtmlElement) -> str:
 
 def _block_text(block: etree._Element) -> str:
     if block.tag == "table":
-        rows = [[_text(c) for c in row.iter("cell")] for row in block.iter("row")]
+        rows = [
+            [element_text(c) for c in row.iter("cell")] for row in block.iter("row")
+        ]
         return table_text(rows)
     if block.tag == "list":
-        items = (_plain(item) for item in block.iterchildren())
+        items = (plain_text(item) for item in block.iterchildren())
         return "\n".join(f"- {item}" for item in items if item)
     if any(child.tag in ("table", "list", "p") for child in block):
         parts = [block.text or "", *(_block_text(child) for child in block)]
         return "\n".join(part for part in parts if part.strip())
-    return "\n".join(filter(None, map(str.strip, _text(block).split("\n"))))
-
-
-def _text(element: etree._Element) -> str:
-    parts = []
-    for event, part in etree.iterwalk(element, events=("start", "end")):
-        if part is not element and part.tag in _NEW_LINES:
-            parts.append("\n")
-        if event == "start":
-            parts.append(part.text or "")
-        elif part is not element:
-            parts.append(part.tail or "")
-    return "".join(parts).replace(_BLANK, "")
-
-
-def _plain(element: etree._Element) -> str:
-    return " ".join(_text(element).split())
-
-
-def main_blocks(root: html.HtmlElement) -> str:
-    """Blocks of a page that are text rather than links: the fall-back extractor."""
-    for element in list(root.iter(*_SKIPPED)):
-        if element.getparent() is not None:
-            element.drop_tree()
-    tables = _data_tables(root)
-    lines = []
-    for block in root.iter(*_BLOCKS, "table"):
-        if block in tables:
-            lines.append(tables[block])
-            continue
-        if block.tag == "table" or any(a in tables for a in block.iterancestors()):
-            continue
-        if any(child.tag in (*_BLOCKS, "table") for child in block.iterdescendants()):
-            continue
-        text = _plain(block)
-        if text and _linked(block) <= _MAX_LINK_DENSITY * len(text):
-            lines.append(text)
-    return "\n".join(lines)
-
-
-def _data_tables(root: html.HtmlElement) -> dict[html.HtmlElement, str]:
-    """Innermost tables that hold values, as Markdown."""
-    found = {}
-    for table in root.iter("table"):
-        if table.find(".//table") is not None:
-            continue
-        rows = [
-            [_plain(cell) for cell in row.iter("td", "th")] for row in table.iter("tr")
-        ]
-        if is_data_table(rows):
-            found[table] = table_text(rows)
-    return found
-
-
-def _linked(block: html.HtmlElement) -> int:
-    return sum(len(_plain(link)) for link in block.iter("a"))
+    return "\n".join(filter(None, map(str.strip, element_text(block).split("\n"))))

@@ -10,7 +10,10 @@ from finllm_utils.corpora.splits import (
 )
 from finllm_utils.records import read_lines
 
-DATA_FILES = ("data_samples/hub/numeric_questions.jsonl",)
+DATA_FILES = (
+    "data_samples/hub/numeric_questions.jsonl",
+    "data_samples/hub/refusals.jsonl",
+)
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -18,7 +21,8 @@ def heldout_texts() -> list[str]:
     """All of them, whatever their length.
 
     Documents of the three held-out domains; insurance questions of ``valid`` and
-    ``test`` with their answers, in both languages; the hub's numeric questions.
+    ``test`` with their answers, in both languages; the hub's numeric
+    questions and those it must refuse.
     """
     texts = [d.text for domain in HELDOUT_DOMAINS for d in heldout_documents(domain)]
     answers, used = insurance_answers(), set()

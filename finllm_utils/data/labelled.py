@@ -10,10 +10,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scipy.stats import rankdata
+
 from finllm_utils.data.extract import read_file
 from finllm_utils.data.filters import strip_boilerplate
 from finllm_utils.data.gold import RAW_FOLDER, GoldItem
+from finllm_utils.data.language import drop_foreign
 from finllm_utils.data.normalize import normalize
+from finllm_utils.data.pii import mask_pii
+from finllm_utils.data.quality import TextClassifier, score_probabilities
 from finllm_utils.records import Document
 
 _KNOWLEDGE = {"laws", "insurance_zh", "peoples_daily"}
@@ -47,15 +52,35 @@ def chunks(text: str, size: int = 100) -> list[str]:
 
 
 def gold_texts(gold: Iterable[GoldItem], folder: Path = RAW_FOLDER) -> dict[str, str]:
-    """``{file: text as the filters see it}``, unreadable files left out."""
+    """``{file: text as the learnt scores see it}``, unreadable files left out."""
     texts = {}
     for item in gold:
         try:
             text, _ = read_file(folder / item.file)
         except ValueError:  # planted: scanned, empty, encrypted
             continue
-        texts[item.file] = strip_boilerplate(normalize(text, {})[0])[0]
+        text = drop_foreign(strip_boilerplate(normalize(text, {})[0])[0])[0]
+        texts[item.file] = mask_pii(text)[0]
     return texts
+
+
+def compare_with_length(
+    model: TextClassifier, gold: Iterable[GoldItem], folder: Path = RAW_FOLDER
+) -> dict[str, dict[str, float]]:
+    """How ``clean`` does on gold files it never saw, beside "longer is cleaner".
+
+    Copies are left out, as in training. Returns ``quality.score_probabilities`` of the
+    model and of the length rule, whose probability is the rank of the length.
+    """
+    chosen = [item for item in gold if not item.duplicate_of]
+    texts = gold_texts(chosen, folder)
+    labels = [item.clean for item in chosen if item.file in texts]
+    found = list(texts.values())
+    ranks = rankdata([len(text) for text in found]) / len(found)
+    return {
+        "learnt": score_probabilities(model.probabilities(found), labels),
+        "length": score_probabilities(ranks, labels),
+    }
 
 
 def labelled_examples(

@@ -31,6 +31,7 @@ _INVISIBLE = re.compile(
     "\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
 _ZERO_WIDTH = re.compile("[\u200b-\u200d\u2060\ufeff]")
+_ENTITY = re.compile("&#(?:x([0-9a-fA-F]{4,5})|([0-9]{5,6}));")
 _LINE_BREAK = re.compile("\r\n?|[\u2028\u2029\x0b\x0c\x85]")
 _BLANKS = re.compile(r"[ \t\u00a0\u2000-\u200a\u202f\u205f]+")
 _EDGES = re.compile(r" *\n *")
@@ -45,6 +46,19 @@ def fold_width(text: str) -> str:
 
 def _narrow(match: re.Match) -> str:
     return _NARROW[match.group()]
+
+
+def decode_han(text: str) -> str:
+    """Han characters for their HTML references: ``&#38388;`` is 间.
+
+    Others stay: ``&lt;`` in a text about HTML means what it says.
+    """
+    return _ENTITY.sub(_decoded, text) if "&#" in text else text
+
+
+def _decoded(match: re.Match) -> str:
+    code = int(match[1], 16) if match[1] else int(match[2])
+    return chr(code) if 0x3400 <= code <= 0x9FFF else match.group()
 
 
 def remove_invisible(text: str) -> str:
@@ -92,7 +106,7 @@ def normalize(text: str, meta: dict) -> tuple[str, dict]:
     Applying it twice changes nothing.
     """
     # Zero-width marks hide a wrong decoding; control codes are part of one.
-    text, repaired = repair_mojibake(_ZERO_WIDTH.sub("", text))
+    text, repaired = repair_mojibake(decode_han(_ZERO_WIDTH.sub("", text)))
     text = unicodedata.normalize("NFC", fold_width(remove_invisible(text)))
     text, converted = to_simplified(tidy_spaces(text))
     done = {"repaired": repaired} if repaired else {}

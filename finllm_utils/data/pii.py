@@ -21,9 +21,9 @@ from finllm_utils.data.pii_checks import (
     is_old_identity_card,
 )
 from finllm_utils.data.pii_numbers import find_numbers
-from finllm_utils.data.pii_people import find_names
+from finllm_utils.data.pii_people import find_names, name_heads
 from finllm_utils.data.pii_scan import windows
-from finllm_utils.data.pii_view import View, view_of
+from finllm_utils.data.pii_view import View, view_of, without_zero_width
 
 __all__ = [
     "PLACEHOLDERS", "PiiSpan", "find_pii", "mask_pii", "is_credit_code",
@@ -59,12 +59,33 @@ def find_pii(text: str) -> list[PiiSpan]:
     """Personal data in ``text``, in order, without overlaps.
 
     Rules come in order of certainty: what one has claimed, a later one leaves alone.
+    Names come last and look at the whole text, which says whether it is private.
     """
     found: list[PiiSpan] = []
     for start, end in windows(text):
         view = view_of(text, start, end)
         found += (PiiSpan(*view.span(b, e), kind) for b, e, kind in _in_view(view))
-    return found
+    if heads := name_heads(text):
+        found += list(_names(text, heads, found))
+    return sorted(found) if found else found
+
+
+def _names(text: str, heads: list[int], found: list[PiiSpan]) -> Iterator[PiiSpan]:
+    """Names outside of what has been found."""
+    shown = without_zero_width(text)
+    if shown.offsets is not None:
+        heads = name_heads(shown.text)
+    names = list(find_names(shown.text, heads))
+    if not names:
+        return
+    claimed = bytearray(len(text))
+    for start, end, _ in found:
+        claimed[start:end] = b"\1" * (end - start)
+    for begin, end in names:
+        start, end = shown.span(begin, end)
+        if not any(claimed[start:end]):
+            claimed[start:end] = b"\1" * (end - start)
+            yield PiiSpan(start, end, "name")
 
 
 def mask_pii(text: str) -> tuple[str, dict[str, int]]:
@@ -99,8 +120,6 @@ def _candidates(text: str) -> Iterator[tuple[int, int, str]]:
         yield from find_numbers(text)
     for begin, end in find_addresses(text):
         yield begin, end, "address"
-    for begin, end in find_names(text):
-        yield begin, end, "name"
 
 
 _LETTER_OR_DIGIT = re.compile("[0-9a-z]")

@@ -31,11 +31,19 @@ CARD_WORDS = re.compile(
     r"|户号|[工农建中招交]行|邮储|银行|卡|card)[^0-9。；;!?！？\n]{0,14}$"
 )
 ID_WORDS = re.compile(
-    r"(?:身份证|身分证|公民身份|证件号|证件号码|sfz|id ?card|identity)"
-    r"[^0-9。；;!?！？\n]{0,10}$"
+    r"(?:身份证|身分证|公民身份|sfz|id ?card|identity)[^0-9。；;!?！？\n]{0,10}$"
+)
+# An example or a number that a check has refused names nobody.
+NOT_REAL = re.compile(
+    "示例|样例|例如|比如|举例|格式|测试|演示|虚构|编造|随手编|非真实|不真实|假的|模拟"
+    "|校验|不符|不通过|未通过|无效|不存在"
 )
 CREDIT_WORDS = re.compile(
-    r"(?:信用代码|税号|识别号|机构代码|执照|注册号)[^0-9。；;!?！？\n]{0,8}$"
+    r"(?:代码|税号|识别号|执照|注册号|纳税人)[^0-9。；;!?！？\n]{0,8}$"
+)
+CARD_NEAR = re.compile(
+    "卡|账[户号]|帐[户号]|转账|收款|汇|打款|打到|打给|户名|开户|存|取现|取款|刷|行|扣|还款|工资|代发"
+    "|报销|支付|绑|pos|atm"
 )
 PASSPORT_WORDS = re.compile(r"护照|passport|通行证|旅行证|出入境|签证|出境|入境|证件")
 PHONE_WORDS = re.compile(
@@ -86,4 +94,17 @@ def goes_on(match: re.Match) -> bool:
     return not re.match(r" (?:1[3-9]\d\b|0\d)", after)  # " 139 ...": the next number
 
 
-_NUMBER_BEFORE = re.compile(r"1[3-9]\d ?\d{4} ?\d{4} $", re.ASCII)
+_NUMBER_BEFORE = re.compile(
+    r"(?:1[3-9]\d ?\d{4} ?\d{4}|(?<!\d)(?<!\d[ -])0\d{2,3}[-) ]*\d{4} ?\d{3,4}) $",
+    re.ASCII,
+)
+# How the eleven digits of a mobile number are grouped.
+GROUPINGS = frozenset(
+    {
+        (3, 4, 4), (3, 8), (3, 3, 5), (3, 5, 3), (4, 3, 4), (4, 4, 3), (5, 6),
+        (5, 3, 3), (7, 4), (4, 7), (3, 3, 3, 2), (2, 3, 3, 3),
+        (3, 2, 3, 3), (3, 4, 2, 2), (3, 2, 2, 4), (3, 2, 2, 2, 2), (2, 2, 2, 2, 3),
+        (1, 2, 2, 2, 2, 2), (2, 2, 2, 2, 2, 1), (1, 2, 4, 4), (3, 2, 6),
+        (1,) * 11, (11,), (3, 6, 2),
+    }
+)  # fmt: skip

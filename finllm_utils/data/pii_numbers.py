@@ -9,6 +9,20 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from finllm_utils.data.pii_accounts import (
+    ACCOUNT,
+    COUNTED,
+    DOT,
+    GAP,
+    LOCAL,
+    NEXT,
+    OTHER,
+    QQ,
+    SEPARATOR,
+    TLD,
+    WECHAT,
+    WECHAT_WORDS,
+)
 from finllm_utils.data.pii_checks import (
     is_card_of_known_issuer,
     is_credit_code,
@@ -18,10 +32,13 @@ from finllm_utils.data.pii_checks import (
 )
 from finllm_utils.data.pii_context import (
     AMOUNT_AFTER,
+    CARD_NEAR,
     CARD_WORDS,
     CREDIT_WORDS,
+    GROUPINGS,
     ID_WORDS,
     LETTER_LABEL,
+    NOT_REAL,
     PASSPORT_WORDS,
     PHONE_WORDS,
     THING,
@@ -33,11 +50,10 @@ from finllm_utils.data.pii_context import (
     goes_on,
     is_thing,
 )
+from finllm_utils.data.pii_view import PROVINCES
 
-_S = r"(?: ?[-.·_] ?| {1,3})?"  # what may stand between groups of digits
 _START = r"(?<!\d)(?<!\d[.,])"
 _STOP = r"(?!\d|[.,]\d)"
-PROVINCES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +80,10 @@ class Rule:
                 position = end
 
 
+def _far_wechat_end(match: re.Match) -> int:
+    return 0 if OTHER.search(match.group("gap")) else _wechat_end(match)
+
+
 def _always(match: re.Match) -> int:
     return match.end()
 
@@ -75,6 +95,7 @@ def _identity_end(match: re.Match) -> int:
     # A mistyped digit still names a person, so the words before are enough; without
     # them a wrong check digit means another kind of number.
     labelled = ID_WORDS.search(before) and not THING.search(before)
+    labelled = labelled and not NOT_REAL.search(before + after_of(match, 24))
     return match.end() if labelled and len(number) == 18 else 0
 
 
@@ -108,7 +129,8 @@ def _bank_end(match: re.Match) -> int:
     labelled = bool(CARD_WORDS.search(before_of(match)))
     if not labelled and is_thing(match):
         return 0
-    valid = is_luhn if labelled else is_card_of_known_issuer
+    near = labelled or CARD_NEAR.search(before_of(match, 32) + after_of(match, 12))
+    valid = is_luhn if near else is_card_of_known_issuer
     groups = [m.end() for m in re.finditer(r"\d+", match.group())]
     sizes = [len(g) for g in re.findall(r"\d+", match.group())]
     if not labelled and min(sizes[:-1], default=4) < 4:
@@ -116,20 +138,11 @@ def _bank_end(match: re.Match) -> int:
     for end in reversed(groups):
         number = canonical(match.group()[:end])
         if len(number) >= 13 and valid(number):
-            whole = end == groups[-1] and not goes_on(match)
-            return match.start() + end if whole or labelled else 0
+            cut, more = end != groups[-1], goes_on(match)
+            if cut and not more:
+                return 0  # it is the whole that fails the check
+            return match.start() + end if labelled or not (cut or more) else 0
     return 0
-
-
-_GROUPINGS = frozenset(
-    {
-        (3, 4, 4), (3, 8), (3, 3, 5), (3, 5, 3), (4, 3, 4), (4, 4, 3), (5, 6),
-        (5, 3, 3), (7, 4), (4, 7), (3, 3, 3, 2), (2, 3, 3, 3),
-        (3, 2, 3, 3), (3, 4, 2, 2), (3, 2, 2, 4), (3, 2, 2, 2, 2), (2, 2, 2, 2, 3),
-        (1, 2, 2, 2, 2, 2), (2, 2, 2, 2, 2, 1), (1, 2, 4, 4), (3, 2, 6),
-        (1,) * 11, (11,), (3, 6, 2),
-    }
-)  # fmt: skip
 
 
 # Free numbers of North America, 1-800-772-1213: public, and not from here.
@@ -150,7 +163,7 @@ def _mobile_end(match: re.Match) -> int:
     if not labelled:
         if _PART_OF_CODE.search(before) and not LETTER_LABEL.search(before[:-1]):
             return 0
-        if grouping not in _GROUPINGS or is_thing(match) or goes_on(match):
+        if grouping not in GROUPINGS or is_thing(match) or goes_on(match):
             return 0
         if URL_BEFORE.search(before_of(match, 80)) and not URL_KEY.search(before):
             return 0
@@ -163,11 +176,13 @@ def _mobile_end(match: re.Match) -> int:
 
 
 def _landline_end(match: re.Match) -> int:
-    if re.match(r"[a-z]", before_of(match)[-1:]) and not PHONE_WORDS.search(
-        before_of(match)
-    ):
+    labelled = PHONE_WORDS.search(before_of(match))
+    if re.match(r"[a-z]", before_of(match)[-1:]) and not labelled:
         return 0
-    return 0 if is_thing(match) else match.end()
+    if is_thing(match) or (goes_on(match) and not labelled):
+        return 0
+    unopened = match.group()[-1] == ")" and "(" not in match.group()[1:]
+    return match.end() - unopened
 
 
 def _local_end(match: re.Match) -> int:
@@ -180,8 +195,10 @@ def _local_end(match: re.Match) -> int:
 def _passport_end(match: re.Match) -> int:
     number, before = _c(match), before_of(match)
     around = before + after_of(match, 12)
+    if "护照" in before or "passport" in before or "通行证" in before:
+        return match.end()
     if PASSPORT_WORDS.search(around):
-        return 0 if THING.search(before) and "护照" not in before else match.end()
+        return 0 if THING.search(before) else match.end()
     if not re.fullmatch(r"[EG]\d{8}|E[A-HJ-NP-Z]\d{7}", number) or is_thing(match):
         return 0
     dated = re.match(r".(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])", number)
@@ -197,25 +214,25 @@ def _plate_end(match: re.Match) -> int:
 
 
 def _qq_end(match: re.Match) -> int:
-    return 0 if AMOUNT_AFTER.match(after_of(match)) else match.end()
+    if AMOUNT_AFTER.match(after_of(match)) or COUNTED.match(after_of(match)):
+        return 0
+    return 0 if sum(map(str.isdigit, match.group("value"))) > 11 else match.end()
+
+
+def _far_end(match: re.Match) -> int:
+    """An account after words that are about nothing else."""
+    return 0 if OTHER.search(match.group("gap")) else _qq_end(match)
 
 
 def _spelled_end(match: re.Match) -> int:
     """``zhang at example.com`` is an address only where mail is talked about."""
-    english = re.search(r" at [a-z0-9\-]+\.", match.group())
-    if english and not re.search("邮|mail", before_of(match)):
-        return 0
-    return match.end()
-
-
-_WECHAT_WORDS = frozenset(
-    "wechat weixin android iphone windows official openid unionid appid server"
-    " mobile online offline service public personal business enterprise".split()
-)
+    if " at " not in match.group() or re.search("邮|mail", before_of(match)):
+        return match.end()
+    return 0 if re.search("[a-z] $", before_of(match)) else match.end()
 
 
 def _wechat_end(match: re.Match) -> int:
-    return 0 if match.group("value") in _WECHAT_WORDS else match.end()
+    return 0 if match.group("value") in WECHAT_WORDS else match.end()
 
 
 _MIN_DIGITS = {"id_card": 15, "bank_card": 13, "mobile": 11, "landline": 7}
@@ -242,81 +259,109 @@ def find_numbers(text: str) -> Iterator[tuple[int, int, str]]:
         if rule.min_digits <= longest:
             for begin, end in rule.candidates(text):
                 yield begin, end, rule.kind
+                following = NEXT.get(rule.kind)
+                while following and (match := following.match(text, end)):
+                    begin, end = match.span("value")
+                    if COUNTED.match(text, end) or AMOUNT_AFTER.match(text[end:]):
+                        break
+                    yield begin, end, rule.kind
 
 
-_TLD = "(?:com|cn|net|org|edu|gov|top|vip|io|me|cc|info|hk|tw|co|xyz|cloud|tech)"
-_LOCAL = r"(?<![a-z0-9])[a-z0-9][a-z0-9._%+\-]{0,63}"
-_86 = rf"(?:[(\[]?(?:\+ ?|00)?86[)\]]?{_S})"
+_86 = rf"(?:[(\[]?(?:\+ ?|00)?86[)\]]?{SEPARATOR})"
 _CREDIT = "[0-9a-hj-npqrtuwxy]"
 _LINE = r"(?:[1-9]\d{6,7}|[1-9]\d{2,3}[ -]{1,3}\d{4}|[1-9]\d{3}[ -]{1,3}\d{3}"
 _LINE += r"|[2-9]\d(?:[ -]\d\d){3}|[2-9](?: \d){6,7}|[2-9]\d{2}[ -]\d{2}[ -]?\d{2,3})"
 _AREA = r"(?:10|2\d|(?:3[1-9]|4[1-8]|5[1-9]|6[369]|7\d|8[1235-9]|9\d)\d)"
 _EXTENSION = (
-    r"(?:(?: ?- ?| ?转 ?(?:分机)?(?:号)?[: ]?| ?,? ?(?:分机号?|ext\.?)[: ]?)\d{1,5})?"
-)
-_WECHAT = (
-    r"(?:[微薇威徽围] ?信|[vw]信|绿泡泡|卫星号|微❤|(?<![a-z])(?:wechat|weixin|vx|wx)"
-    r"|(?:加|\+|➕)我?[v薇]|(?<![a-z])v(?=[:号])|薇(?=[:号]))"
+    r"(?:(?: ?- ?| ?/ ?(?=\d{3,4}(?!\d))| ?转 ?(?:分机)?(?:号)?[: ]?"
+    r"| ?,? ?[(]?(?:分机号?|ext\.?)[: ]?)\d{1,5}\)?)?"
 )
 RULES = (
     _rule(  # broken by the end of a line on a PDF page
         "email",
-        rf"{_LOCAL}@(?:[a-z0-9\-]+\.)*(?!{_TLD}[ \n])[a-z0-9\-]+[ \n]"
-        rf"(?:[a-z0-9\-]+\.)+{_TLD}(?:\.cn)?(?![a-z0-9])",
+        rf"{LOCAL}@(?:[a-z0-9\-]+\.)*(?!{TLD}[ \n])[a-z0-9\-]+[ \n]"
+        rf"(?:[a-z0-9\-]+\.)+{TLD}(?:\.cn)?(?![a-z0-9])",
     ),
     _rule(
         "email",
-        rf"{_LOCAL}(?: ?@ ?| ?[\[({{<](?:at|@|艾特)[\])}}>] ?)"
-        rf"[a-z0-9][a-z0-9\-]*(?:(?: ?\. ?|。|点| ?[\[(](?:dot|点)[\])] ?)[a-z0-9\-]+)*"
-        rf"(?:\.[a-z]{{2,}}|(?: \. ?|\. |。|点| ?[\[(](?:dot|点)[\])] ?){_TLD})"
+        rf"{LOCAL}(?: ?@ ?| ?[\[({{<](?:at|@|艾特)[\])}}>] ?)"
+        rf"[a-z0-9][a-z0-9\-]*(?:{DOT}[a-z0-9\-]+)*"
+        rf"(?:(?:\.|[\[({{](?:dot|点)[\])}}] ?)[a-z]{{2,}}|{DOT}{TLD})"
         r"(?![a-z0-9])",
     ),
     _rule(
         "email",
-        rf"{_LOCAL}(?:(?: at |艾特)[a-z0-9\-]+"
-        rf"(?: dot |点|\.){_TLD}(?: dot cn|点cn|\.cn)?"
-        rf"|(?<=[a-z0-9]{{3}})#[a-z0-9\-]+(?:\.{_TLD})+)(?![a-z0-9.])",
+        rf"{LOCAL}(?:(?: at |艾特|小老鼠)[a-z0-9\-]+"
+        rf"(?:(?: dot |点|\.)[a-z0-9\-]+)*(?:(?: dot )[a-z]{{2,9}}|(?:点|\.){TLD})"
+        rf"|(?<=[a-z0-9]{{3}})#(?:[a-z0-9\-]+\.)+{TLD})(?![a-z0-9.])",
         _spelled_end,
     ),
     _rule(
-        "id_card", rf"{_START}[1-9](?:{_S}\d){{16}}{_S}[\dx](?![\dx])", _identity_end
+        "id_card",
+        rf"{_START}[1-9](?:{SEPARATOR}\d){{16}}{SEPARATOR}[\dx](?![\dx])",
+        _identity_end,
     ),
     _rule(
         "uscc",
-        rf"(?<![0-9a-z])[1-9any]{_S}{_CREDIT}(?:{_S}\d){{6}}(?:{_S}{_CREDIT}){{10}}"
+        rf"(?<![0-9a-z])[1-9any]{SEPARATOR}{_CREDIT}(?:{SEPARATOR}\d){{6}}(?:{SEPARATOR}{_CREDIT}){{10}}"
         r"(?![0-9a-z])",
         _credit_end,
     ),
-    _rule("bank_card", rf"{_START}(?<![a-z])[1-9](?:{_S}\d){{12,18}}(?!\d)", _bank_end),
-    _rule("id_card", rf"{_START}[1-9](?:{_S}\d){{14}}{_STOP}", _old_identity_end),
+    _rule(
+        "bank_card",
+        rf"{_START}(?<![a-z])[1-9](?:{SEPARATOR}\d){{12,18}}(?!\d)",
+        _bank_end,
+    ),
+    _rule(
+        "id_card", rf"{_START}[1-9](?:{SEPARATOR}\d){{14}}{_STOP}", _old_identity_end
+    ),
     _rule(
         "qq",
-        r"(?:(?<![a-z])q ?q|扣扣|叩叩|蔻蔻|球球|秋秋|企鹅|扣(?=我|:)"
-        r"|[加主]q|q号|q群|(?<![a-z])q(?=:))"
-        r"(?:交流|客服|咨询|联系|我)? ?(?:号码|账号|帐号|群号|号|群)?"
-        r"(?: ?[:为是] ?|[ (「“]| 是 ?)*"
-        rf"(?P<value>[1-9](?:{_S}\d){{4,10}})(?!\d|@)",
+        rf"{QQ}(?:{GAP})(?P<value>[1-9](?:{SEPARATOR}\d){{4,10}})(?!\d|@)",
+        _qq_end,
+    ),
+    _rule(  # words between: QQ你记一下，12345678
+        "qq",
+        r"(?:(?<![a-z])q ?q(?!\.)|扣扣|企鹅号)(?P<gap>[^0-9a-z\n。；;!?！？@]{0,12})"
+        rf"(?P<value>[1-9](?:{SEPARATOR}\d){{4,10}})(?!\d|@)",
+        _far_end,
+    ),
+    _rule(  # the account before its name: 12345678（QQ）
+        "qq",
+        rf"{_START}(?P<value>[1-9]\d{{4,10}})"
+        r"(?= ?[(]?(?:[就这]?是我?的?)?(?:qq|扣扣)(?!\.|[a-z]))",
         _qq_end,
     ),
     _rule(
         "wechat",
-        rf"{_WECHAT}(?:"
-        r"(?:(?:号码|账号|帐号|号|同号| ?id|联系|咨询|好友|搜索?)?[ :为是([「“\"/]*"
-        r"(?=[a-z]+[a-z_\-]*[\d_\-]))"
-        r"|(?: ?号码|账号|帐号| ?号| ?id|[ 是]?:)[ :为是([「“\"]*(?=[a-z]))"
-        r"(?P<value>[a-z][a-z0-9_\-]{5,19})(?![a-z0-9_@]|\.[a-z])",
+        rf"{WECHAT}(?:{GAP}(?=[a-z]+[a-z_\-]*[\d_\-])"
+        r"|(?: ?号码|账号|帐号| ?号| ?id|[ 是]?:)[ :为是叫就([「“\"'\-—]*(?=[a-z])"
+        r"|[(「“\"'] ?(?=[a-z]))"
+        rf"{ACCOUNT}",
         _wechat_end,
+    ),
+    _rule(  # words between: 微信你记一下，lan_jing88
+        "wechat",
+        rf"{WECHAT}(?P<gap>[^0-9a-z\n。；;!?！？@]{{0,12}})"
+        rf"(?=[a-z]+[a-z_\-]*[\d_\-]){ACCOUNT}",
+        _far_wechat_end,
     ),
     _rule(  # "search for laosuanpan_66": only with two digits or a line in it
         "wechat",
         r"(?<=[加搜]) ?(?=[a-z\-]+(?:_|\d[a-z\-]*[\d_]|\d?_))"
-        r"(?P<value>[a-z][a-z0-9_\-]{5,19})(?![a-z0-9_@]|\.[a-z])",
+        rf"{ACCOUNT}",
+        _wechat_end,
+    ),
+    _rule(  # the account before its name: lanjing_88（微信）
+        "wechat",
+        r"(?<![a-z0-9@._\-])(?=[a-z\-]+[a-z]*(?:_|\d))(?P<value>[a-z][a-z0-9_\-]{5,19})"
+        r"(?= ?[(,，]?(?:就?是我?的?|这个|同)?(?:微信|wechat|vx)(?!支付|公众|小程序))",
         _wechat_end,
     ),
     _rule("wechat", r"(?<![a-z0-9])(?P<value>wxid_[a-z0-9]{6,20})(?![a-z0-9])"),
     _rule(
         "mobile",
-        rf"{_START}(?:{_86})?0?(?P<number>(?:\(1[3-9]\d\)|1{_S}[3-9]{_S}\d)(?:(?:{_S}|/)\d){{8}}){_STOP}",
+        rf"{_START}(?:{_86})?0?(?P<number>(?:\(1[3-9]\d\)|1{SEPARATOR}[3-9]{SEPARATOR}\d)(?:(?:{SEPARATOR}|/)\d){{8}}){_STOP}",
         _mobile_end,
     ),
     _rule(
@@ -337,7 +382,8 @@ RULES = (
         "passport",
         r"(?<![a-z0-9\-])(?:[eg][ -]?\d{2,4}[ -]?\d{4,6}"
         r"|e[a-hj-np-z][ -]?\d{3}[ -]?\d{4}"
-        r"|[dspchkmt][ e]?\d{7,8}|[a-z]{1,2}\d{6,8}|1[45]\d{7})(?![a-z0-9\-])",
+        r"|[a-z]{1,2}[ -]?\d{3,4}[ -]?\d{4}|[a-z]{1,2}\d{6,8}|1[45]\d{7})"
+        r"(?![a-z0-9\-])",
         _passport_end,
     ),
     _rule(

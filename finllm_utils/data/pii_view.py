@@ -47,7 +47,20 @@ _RUN = re.compile(
 _PURE = re.compile(
     rf"[{NUMERALS}](?:[{_BETWEEN}]{{0,3}}[{NUMERALS}]){{4,}}(?:[{_BETWEEN}]{{0,3}}叉)?"
 )
-_SPOKEN = re.compile(rf"[{NUMERALS}]{{3,6}}(?:[,，、] ?[{NUMERALS}]{{3,4}}){{2,}}")
+# Read out in groups: 一三八，零零一三，八零零零; 零二二，四零六幺五二幺五.
+_SPOKEN = re.compile(
+    rf"[{NUMERALS}]{{3,8}}(?:[,，、] ?[{NUMERALS}]{{2,8}})+"
+    rf"(?:[,，、] ?[{NUMERALS}])?(?:[,，、]? ?[xX叉])?(?![{NUMERALS}])"
+)
+_EXTENSION = re.compile(
+    rf"(?<=[0-9])( ?转 ?(?:分机)?号?[: ]?)([{NUMERALS}]{{2,5}})(?=\W|$)"
+)
+PROVINCES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼"
+_PLATE = re.compile(
+    rf"(?<=[{PROVINCES}][a-z])[ ·.\-]?(?=[a-z0-9]*[{NUMERALS}])"
+    rf"[a-z0-9{NUMERALS}]{{5,6}}"
+    rf"(?![a-z0-9{NUMERALS}])"
+)
 _LONG_NUMBERS = (11, 15, 16, 17, 18, 19)  # of phones and cards, when scripts are mixed
 
 
@@ -71,17 +84,29 @@ class View:
 
 def view_of(text: str, start: int = 0, end: int | None = None) -> View:
     """The canonical form of ``text[start:end]``."""
-    stretch = text[start:end]
-    offsets = None
-    if ZERO_WIDTH.search(stretch):
-        offsets = [m.start() for m in _SHOWN.finditer(stretch)]
-        stretch = ZERO_WIDTH.sub("", stretch)
+    bare = without_zero_width(text[start:end])
+    stretch, offsets = bare.text, bare.offsets
     stretch = _SPOKEN.sub(_without_commas, stretch.translate(_TO_VIEW))
-    return View(_RUN.sub(_with_digits, stretch), start, offsets)
+    stretch = _RUN.sub(_with_digits, stretch)
+    if "转" in stretch:
+        stretch = _EXTENSION.sub(lambda m: m[1] + m[2].translate(_TO_DIGITS), stretch)
+    stretch = _PLATE.sub(lambda m: m.group().translate(_TO_DIGITS), stretch)
+    return View(stretch, start, offsets)
+
+
+def without_zero_width(text: str) -> View:
+    """``text`` as it is, but for the characters that nobody sees."""
+    if not ZERO_WIDTH.search(text):
+        return View(text, 0)
+    offsets = [m.start() for m in _SHOWN.finditer(text)]
+    return View(ZERO_WIDTH.sub("", text), 0, offsets)
 
 
 def _without_commas(match: re.Match) -> str:
     """``一三八，零零一三，八零零零`` with dashes, as one number."""
+    figures = sum(c.isalnum() for c in match.group())
+    if figures not in (10, *_LONG_NUMBERS, 12):
+        return match.group()
     return re.sub("[,，、]", "-", match.group())
 
 

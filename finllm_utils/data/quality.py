@@ -5,6 +5,13 @@ Three models are trained with it in notebook 01: clean (against dirty), knowledg
 so that it keeps up with the rules. A model is arrays in a ``.npz`` file, no pickle.
 Source: classifier-based quality filtering, GPT-3 appendix A (arXiv 2005.14165), with
 characters for words; calibration: Platt 1999.
+
+Why not fastText: on the same folds (gold half dev and anchors) the best of four
+settings, characters as words and n-grams up to 3, reached an area under the curve of
+0.923 for clean against 0.946 here (scores of 1,734 pieces in 892 groups; difference
+-0.005 to 0.083, 95% bootstrap over groups), for finance 0.991 against 0.995 (827), for
+knowledge 0.984 against 1.000 (830). It took five times as long, and would be one
+dependency more.
 """
 
 from collections.abc import Sequence
@@ -136,15 +143,19 @@ def train_classifier(
             )
     features = hashed_ngrams(texts)
     folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
-    scores = np.zeros(len(labels))
-    for train, test in folds.split(features, labels, groups):
+    parts = list(folds.split(features, labels, groups))
+    scores, unseen = np.zeros(len(labels)), np.zeros(len(labels))
+    for train, test in parts:
         model = _fit(features[train], labels[train])
         scores[test] = model.decision_function(features[test])
+    for train, test in parts:  # a fold is not calibrated on itself either
+        slope, offset = _platt(scores[train], labels[train])
+        unseen[test] = _sigmoid(slope * scores[test] + offset)
     slope, offset = _platt(scores, labels)
     model = _fit(features, labels)
     weights = model.coef_[0].astype(np.float32)
     classifier = TextClassifier(weights, float(model.intercept_[0]), slope, offset)
-    return classifier, score_probabilities(_sigmoid(slope * scores + offset), labels)
+    return classifier, score_probabilities(unseen, labels)
 
 
 def score_probabilities(

@@ -11,15 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
+import orjson
 from datatrove.data import Document as TroveDocument
 from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.batching import batched
 
 from finllm_utils.config import DataConfig
 from finllm_utils.data.char_stats import CharStats, char_stats
-from finllm_utils.data.decontaminate import HeldoutIndex, remove_overlaps
-from finllm_utils.data.dedup import band_keys, exact_keys, signatures
 from finllm_utils.data.extract import Limits, read_file
 from finllm_utils.data.extract_warc import is_warc, record_offsets
 from finllm_utils.data.filters import (
@@ -31,16 +29,18 @@ from finllm_utils.data.filters import (
     check_harm,
     check_length,
     check_repetitions,
-    noise,
     strip_boilerplate,
 )
+from finllm_utils.data.language import drop_foreign
 from finllm_utils.data.normalize import normalize
+from finllm_utils.data.own_filters import OwnFilter, judge, read_filters
 from finllm_utils.data.pii import mask_pii
-from finllm_utils.data.sources import ENGLISH_DOMAINS
+from finllm_utils.data.sources import ENGLISH_DOMAINS, settle_class
 from finllm_utils.files import atomic_file
 
 BATCH = 256
-_EXCERPT = 120
+EXCERPT_CHARS = 600
+"""Characters of a dropped document that the audit trail shows a reader."""
 
 
 class CleaningStep(PipelineStep):
@@ -84,8 +84,14 @@ class CleaningStep(PipelineStep):
         )
 
 
-def rejected_line(document: TroveDocument, step: str, reason: str) -> str:
-    """One JSON line about a dropped document, personal data in it masked."""
+def rejected_line(
+    document: TroveDocument, step: str, reason: str, *, masked: bool = False
+) -> str:
+    """One JSON line about a dropped document, personal data in it masked.
+
+    Args: masked says that it is masked already.
+    """
+    excerpt = document.text[:EXCERPT_CHARS]
     row = {
         "id": document.id,
         "order": document.metadata["order"],
@@ -94,7 +100,7 @@ def rejected_line(document: TroveDocument, step: str, reason: str) -> str:
         "step": step,
         "reason": reason,
         "chars": len(document.text),
-        "excerpt": mask_pii(document.text[:_EXCERPT])[0],
+        "excerpt": excerpt if masked else mask_pii(excerpt)[0],
     }
     return json.dumps(row, ensure_ascii=False) + "\n"
 
@@ -104,6 +110,22 @@ def write_counts(path: Path, counts: Counter) -> None:
     rows = [[*key, value] for key, value in sorted(counts.items())]
     with atomic_file(path) as handle:
         handle.write(json.dumps(rows))
+
+
+def write_row(row: dict) -> bytes:
+    """One JSON line; the slower encoder is for halves of surrogate pairs only."""
+    try:
+        return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        return (json.dumps(row) + "\n").encode()
+
+
+def read_row(line: bytes) -> dict:
+    """What ``write_row`` wrote."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return json.loads(line)
 
 
 class ReadShard(PipelineStep):
@@ -120,9 +142,9 @@ class ReadShard(PipelineStep):
     ) -> Iterator[TroveDocument]:
         """Yields the documents of one shard."""
         path = Path(self.folder, "shards", f"{rank:05d}.jsonl")
-        with open(path, encoding="utf-8") as handle:
+        with open(path, "rb") as handle:
             for line in handle:
-                row = json.loads(line)
+                row = read_row(line)
                 text, key = row.pop("text"), row.pop("id")
                 if is_warc(Path(row.get("path", ""))):
                     yield from self._pages(key, row)
@@ -171,18 +193,20 @@ class Extract(CleaningStep):
 
 
 class Normalize(CleaningStep):
-    """One spelling; menus and page feet out of Chinese pages."""
+    """One spelling; menus, page feet and foreign blocks out of Chinese pages."""
 
     name = "normalize"
 
     def process(self, batch: list[TroveDocument]) -> list[Verdict]:
-        """See ``normalize.normalize`` and ``filters.strip_boilerplate``."""
+        """See ``normalize``, ``filters.strip_boilerplate``, ``language``."""
         for document in batch:
             meta = document.metadata["meta"]
             document.text, meta = normalize(document.text, meta)
             if document.metadata["domain"] not in ENGLISH_DOMAINS:
                 document.text, lines = strip_boilerplate(document.text)
                 meta = {**meta, "boilerplate_lines": lines} if lines else meta
+                document.text, foreign = drop_foreign(document.text)
+                meta = {**meta, "foreign_letters": foreign} if foreign else meta
             document.metadata["meta"] = meta
         return [KEEP] * len(batch)
 
@@ -265,6 +289,29 @@ class Filter(CleaningStep):
         return [found.get(id(document), KEEP) for document in batch]
 
 
+class OwnFilters(CleaningStep):
+    """The user's functions on text of every domain."""
+
+    name = "own"
+
+    def __init__(self, folder: Path, sources: Path) -> None:
+        super().__init__(folder)
+        self.sources = str(sources)
+        self._filters: dict[str, OwnFilter] | None = None
+
+    def process(self, batch: list[TroveDocument]) -> list[Verdict]:
+        """See ``own_filters.judge``; meta has id, domain and source as well."""
+        if self._filters is None:  # loaded in the worker, not sent to it
+            self._filters = read_filters(Path(self.sources))
+        verdicts = []
+        for document in batch:
+            row = document.metadata
+            about = {name: row[name] for name in ("domain", "source")}
+            meta = {**row["meta"], **about, "id": document.id}
+            verdicts.append(judge(self._filters, document.id, document.text, meta))
+        return verdicts
+
+
 class MaskPii(CleaningStep):
     """Typed placeholders for personal data in Chinese text."""
 
@@ -281,32 +328,6 @@ class MaskPii(CleaningStep):
         return [KEEP] * len(batch)
 
 
-class Decontaminate(CleaningStep):
-    """Cuts lines that stand in held-out text."""
-
-    name = "decontaminate"
-
-    def __init__(self, folder: Path, index_path: Path) -> None:
-        super().__init__(folder)
-        self.index_path = str(index_path)
-        self._index: HeldoutIndex | None = None
-
-    def process(self, batch: list[TroveDocument]) -> list[Verdict]:
-        """See ``decontaminate.remove_overlaps``."""
-        if self._index is None:  # loaded in the worker, not sent to it
-            self._index = HeldoutIndex.load(Path(self.index_path))
-        texts = [document.text for document in batch]
-        verdicts = []
-        for document, result in zip(
-            batch, remove_overlaps(texts, self._index), strict=True
-        ):
-            keep, reason, document.text = result
-            if keep and reason:
-                document.metadata["meta"] = {**document.metadata["meta"], "cut": reason}
-            verdicts.append((keep, reason))
-        return verdicts
-
-
 class ScoreQuality(CleaningStep):
     """Scores Chinese text with the trained models; drops what is hardly clean."""
 
@@ -321,6 +342,8 @@ class ScoreQuality(CleaningStep):
         """See ``quality.TextScores``; without models everything stays."""
         chosen = [d for d in batch if d.metadata["domain"] not in ENGLISH_DOMAINS]
         if not self.models or not chosen:
+            for document in chosen:
+                settle_class(document.metadata)  # an open class needs a score
             return [KEEP] * len(batch)
         if self._scores is None:  # loaded in the worker, not sent to it
             from finllm_utils.data.quality import TextScores  # scikit-learn: seconds
@@ -330,6 +353,7 @@ class ScoreQuality(CleaningStep):
             chosen, self._scores([d.text for d in chosen]), strict=True
         ):
             document.metadata["meta"] = {**document.metadata["meta"], **found}
+            settle_class(document.metadata)
         return [check_clean(d.metadata["meta"], self.config.min_clean) for d in batch]
 
 
@@ -337,55 +361,3 @@ def check_clean(meta: dict, min_clean: float) -> Verdict:
     """Drops a text whose probability of being clean is below ``min_clean``."""
     clean = meta.get("clean", 1.0)
     return KEEP if clean >= min_clean else (False, f"low_quality:{clean:.2f}")
-
-
-class WriteSigned(PipelineStep):
-    """Writes the survivors by domain, with the keys that dedup compares."""
-
-    type, name = "cleaning", "sign"
-
-    def __init__(self, folder: Path, config: DataConfig) -> None:
-        super().__init__()
-        self.folder, self.config = str(folder), config
-
-    def run(
-        self, data: Iterator[TroveDocument], rank: int = 0, world_size: int = 1
-    ) -> Iterator[TroveDocument]:
-        """Ends the chain: ``<folder>/signed/<domain>_<rank>.jsonl`` and ``.npy``."""
-        rows: dict[str, list[str]] = {}
-        keys: dict[str, list[np.ndarray]] = {}
-        for batch in batched(data, BATCH):
-            texts = [document.text for document in batch]
-            with self.track_time("batch"):
-                bands, exact = self._bands(texts), exact_keys(texts)
-            for document, band, key in zip(batch, bands, exact, strict=True):
-                domain = document.metadata["domain"]
-                rows.setdefault(domain, []).append(signed_line(document, key))
-                keys.setdefault(domain, []).append(band)
-        for domain, lines in rows.items():
-            stem = Path(self.folder, "signed", f"{domain}_{rank:05d}")
-            write_signed(stem, lines, np.stack(keys[domain]))
-        yield from ()
-
-    def _bands(self, texts: list[str]) -> np.ndarray:
-        bands, rows = self.config.minhash_bands, self.config.minhash_rows
-        signed = signatures(
-            texts, num_hashes=bands * rows, ngram=self.config.minhash_ngram
-        )
-        return band_keys(signed, bands=bands, rows=rows)
-
-
-def write_signed(stem: Path, lines: list[str], keys: np.ndarray) -> None:
-    """``<stem>.jsonl`` and ``<stem>.npy``, each whole or absent."""
-    with atomic_file(stem.with_suffix(".jsonl")) as handle:
-        handle.writelines(lines)
-    with atomic_file(stem.with_suffix(".npy"), "wb") as handle:
-        np.save(handle, keys)
-
-
-def signed_line(document: TroveDocument, exact: str) -> str:
-    """A surviving document as one JSON line, with its exact key and its noise."""
-    row = {k: v for k, v in document.metadata.items() if k != "stats"}
-    row |= {"id": document.id, "text": document.text}
-    row |= {"exact": exact, "noise": noise(document.text)}
-    return json.dumps(row, ensure_ascii=False) + "\n"

@@ -5,8 +5,8 @@ a thousand different articles escapes it. Here every window of ``ngram`` folded
 characters that occurs in at least ``min_docs`` documents marks a template, and the
 sentences it covers are cut everywhere but in the first (best) document.
 Source: exact substring deduplication, arXiv 2107.06499, section 4.1. Differs: windows
-hashed and sampled instead of a suffix array, so that memory is 4 bytes a character of
-one class; whole sentences are cut, so that what is left reads on.
+hashed and sampled, counted a slice at a time, instead of a suffix array in memory;
+whole sentences are cut, so that what is left reads on.
 """
 
 import re
@@ -14,52 +14,55 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from finllm_utils.data.shingles import fold, window_hashes
+from finllm_utils.data.shingles import fold, sorted_set, window_hashes
 
 _SAMPLE = np.uint64(4)  # one window in four: neighbouring samples still overlap
 _COVERED = 0.5  # share of a sentence under a template from which it is cut
 _SENTENCE = re.compile(r"[^。！？!?\n]*[。！？!?\n]+|[^。！？!?\n]+$")
 
 
-def template_windows(texts: Sequence[str], *, ngram: int, min_docs: int) -> np.ndarray:
-    """Sorted hashes (uint64) of sampled windows that stand in ``min_docs`` texts."""
+def document_windows(texts: Sequence[str], ngram: int) -> list[np.ndarray]:
+    """The sorted set of hashes (uint64) of each text's sampled windows."""
     hashes, owner = _sampled(texts, ngram)[:2]
-    order = np.lexsort((owner, hashes))
-    hashes, owner = hashes[order], owner[order]
-    first = np.ones(len(hashes), dtype=bool)  # one entry a document
-    first[1:] = (hashes[1:] != hashes[:-1]) | (owner[1:] != owner[:-1])
-    found, counts = np.unique(hashes[first], return_counts=True)
-    return found[counts >= min_docs]
-
-
-def cut_templates(
-    texts: Sequence[str], order: Sequence[int], windows: np.ndarray, *, ngram: int
-) -> dict[int, str]:
-    """``{index: text without template sentences}`` of the texts that lose any.
-
-    Args: order lists indices best first: the first text with a template keeps it.
-    """
-    if not len(windows):
-        return {}
-    hashes, owner, starts, ends = _sampled(texts, ngram)
-    place = np.minimum(np.searchsorted(windows, hashes), len(windows) - 1)
-    known = windows[place] == hashes
-    hashes, owner = hashes[known], owner[known]
-    starts, ends = starts[known], ends[known]
     bounds = np.searchsorted(owner, np.arange(len(texts) + 1))
-    seen: set[int] = set()
-    result = {}
-    for index in order:
-        part = slice(bounds[index], bounds[index + 1])
-        keys = hashes[part].tolist()
-        again = np.fromiter((key in seen for key in keys), dtype=bool, count=len(keys))
-        if again.any():
-            spans = zip(starts[part][again], ends[part][again], strict=True)
-            shorter = _without(texts[index], spans)
-            if shorter != texts[index]:
-                result[index] = shorter
-        seen.update(keys)
-    return result
+    return [
+        sorted_set(hashes[start:end])
+        for start, end in zip(bounds[:-1], bounds[1:], strict=True)
+    ]
+
+
+class TemplateCutter:
+    """Cuts the sentences of known windows from all but the first text that has them.
+
+    Args: windows are sorted hashes of templates.
+    """
+
+    def __init__(self, windows: np.ndarray, ngram: int) -> None:
+        self.windows, self.ngram = windows, ngram
+        self._seen: set[int] = set()
+
+    def cut(self, text: str) -> str:
+        """``text`` without the templates of texts kept before."""
+        keys, starts, ends = self._templates(text)
+        again = np.fromiter(
+            (k in self._seen for k in keys), dtype=bool, count=len(keys)
+        )
+        if not again.any():
+            return text
+        return _without(text, zip(starts[again], ends[again], strict=True))
+
+    def keep(self, text: str) -> None:
+        """From now on the templates of ``text`` are cut from others."""
+        self._seen.update(self._templates(text)[0])
+
+    def _templates(self, text: str) -> tuple[list[int], np.ndarray, np.ndarray]:
+        hashes, _, starts, ends = _sampled([text], self.ngram)
+        known = np.zeros(len(hashes), dtype=bool)
+        if len(self.windows):
+            place = np.searchsorted(self.windows, hashes)
+            place = np.minimum(place, len(self.windows) - 1)
+            known = self.windows[place] == hashes
+        return hashes[known].tolist(), starts[known], ends[known]
 
 
 def _sampled(

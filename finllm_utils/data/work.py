@@ -10,19 +10,25 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
 from finllm_utils.config import DataConfig
-from finllm_utils.data.decontaminate import HeldoutIndex
+from finllm_utils.data.own_filters import Source, write_filters
 from finllm_utils.data.sources import DOMAINS, Item, SourceFile
+from finllm_utils.data.steps import write_row
 from finllm_utils.files import file_digest, tree_digest, write_json
 
-INPUTS = "inputs.json"
-FOLDERS = ("rejected", "counts", "signed", "deduped", "corpus")
-_WHERE = ("executor", "slurm_partition", "slurm_time", "ray_address", "task_memory_gb")
+INPUTS, OWN = "inputs.json", "filters"
+FOLDERS = ("heldout", "rejected", "counts", "signed", "deduped", "corpus")
+_WHERE = (
+    "executor", "slurm_partition", "slurm_time", "ray_address", "task_memory_gb",
+    "rater",
+    "filters",  # their sources count, not where they lie
+)  # fmt: skip
+_HELDOUT_TEXTS = 2_000  # a task; an index of fewer is made at once
 _LIBRARIES = (
     "charset-normalizer", "datatrove", "lxml", "numpy", "OpenCC", "openpyxl",
     "pdfplumber", "pypdfium2", "scikit-learn", "trafilatura", "warcio",
@@ -37,6 +43,7 @@ def open_work(
     heldout: Iterable[str],
     models: Path | None,
     num_shards: int,
+    filters: Sequence[Source] = (),
 ) -> Path:
     """The folder of this very run: one that a killed run left, or a new one.
 
@@ -48,12 +55,14 @@ def open_work(
     for name in ("shards", *FOLDERS):
         (fresh / name).mkdir(parents=True)
     heldout = list(heldout)
-    digest = hashlib.sha256(_settings(config, models, heldout).encode())
+    digest = hashlib.sha256(_settings(config, models, heldout, filters).encode())
     try:
         read = write_shards(items, fresh, num_shards, digest)
-        index = HeldoutIndex.build(heldout, config.decontamination_ngram)
-        index.save(fresh / "heldout.npz")
-        write_json(fresh / INPUTS, {"num_shards": num_shards, "read": read})
+        write_json(fresh / "heldout.json", heldout)
+        write_filters(filters, fresh / OWN)
+        parts = max(1, min(num_shards, len(heldout) // _HELDOUT_TEXTS))
+        tasks = {"num_shards": num_shards, "num_heldout": parts}
+        write_json(fresh / INPUTS, tasks | {"read": read})
         folder = Path(work_dir) / digest.hexdigest()[:16]
         if not folder.exists():
             os.replace(fresh, folder)
@@ -73,7 +82,12 @@ def remove_work(work_dir: Path) -> None:
         shutil.rmtree(gone)
 
 
-def _settings(config: DataConfig, models: Path | None, heldout: list[str]) -> str:
+def _settings(
+    config: DataConfig,
+    models: Path | None,
+    heldout: list[str],
+    filters: Sequence[Source],
+) -> str:
     """What decides the result beside the documents, as one text."""
     package = Path(__file__).parent
     code = [p for p in package.rglob("*") if p.is_file() and p.suffix != ".pyc"]
@@ -85,6 +99,7 @@ def _settings(config: DataConfig, models: Path | None, heldout: list[str]) -> st
             "config": {k: v for k, v in asdict(config).items() if k not in _WHERE},
             "models": tree_digest(models) if models else "",
             "heldout": heldout,
+            "filters": filters,
         },
         sort_keys=True,
     )
@@ -100,12 +115,12 @@ def write_shards(
     read = {domain: {"docs": 0, "chars": 0} for domain in DOMAINS}
     paths = [folder / "shards" / f"{i:05d}.jsonl" for i in range(num_shards)]
     with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(open(p, "w", encoding="utf-8")) for p in paths]
+        files = [stack.enter_context(open(p, "wb")) for p in paths]
         for order, item in enumerate(items):
             row = _row(item) | {"order": order}
-            line = json.dumps(row) + "\n"
+            line = write_row(row)
             files[order % num_shards].write(line)
-            digest.update(line.encode())
+            digest.update(line)
             if isinstance(item, SourceFile):
                 digest.update(_state(Path(item.path)).encode())
             read[item.domain]["docs"] += 1
@@ -120,7 +135,12 @@ def write_shards(
 def _row(item: Item) -> dict:
     row = {"id": item.id, "source": item.source, "domain": item.domain}
     if isinstance(item, SourceFile):
-        return row | {"path": item.path, "root": item.root, "text": "", "meta": {}}
+        return row | {
+            "path": item.path,
+            "root": item.root,
+            "text": "",
+            "meta": item.meta,
+        }
     return row | {"text": item.text, "meta": item.meta}
 
 

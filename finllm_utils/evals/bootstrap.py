@@ -1,17 +1,16 @@
-"""How sure a figure is: bootstrap over documents or items, and Wilson's interval.
+"""How sure a figure is: bootstrap over documents or items.
 
 Pure functions on arrays. A comparison of two models on the same items is always paired:
 the same resample serves both, so what makes an item hard for both cancels out.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
-Interval = tuple[float, float]
+from finllm_utils.intervals import Interval
+from finllm_utils.intervals import wilson_interval as wilson_interval  # notebook 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +70,6 @@ def paired_change(
     if high < 0 or low > 0:
         word = "better" if (high < 0) == lower_is_better else "worse"
     return Change(float(gap.sum() / bottom.sum()), (low, high), word)
-
-
-def wilson_interval(num_right: float, num_items: int, level: float = 0.95) -> Interval:
-    """Wilson's score interval of a share; it stays inside [0, 1] even at the ends.
-
-    Source: Wilson, J. Am. Stat. Assoc. 22 (1927), 209-212.
-    """
-    if num_items < 1 or not 0 <= num_right <= num_items:
-        raise ValueError(f"{num_right} right of {num_items} items is not a share")
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    share = num_right / num_items
-    scale = 1 + z * z / num_items
-    middle = (share + z * z / (2 * num_items)) / scale
-    spread = share * (1 - share) / num_items + (z / (2 * num_items)) ** 2
-    half = z * math.sqrt(spread) / scale
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _resamples(num_items: int, num_bootstrap: int, seed: int) -> np.ndarray:

@@ -15,7 +15,8 @@ import numpy as np
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from finllm_utils.corpora.insurance import InsuranceAnswer, InsuranceQuestion
-from finllm_utils.evals.bootstrap import Change, paired_change, wilson_interval
+from finllm_utils.evals.bootstrap import Change, paired_change
+from finllm_utils.intervals import wilson_interval
 from finllm_utils.model.score import sequence_nats
 
 NUM_OPTIONS = 4

@@ -4,13 +4,13 @@ A reward model's accuracy means something only beside them: the shorter answer w
 logistic regression that never sees the question, and words shared with the question.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from finllm_utils.intervals import wilson_interval
 from finllm_utils.records import PreferencePair
 
 
@@ -20,17 +20,9 @@ def accuracy(margins: Sequence[float]) -> float:
     return float((margins > 0).mean() + 0.5 * (margins == 0).mean())
 
 
-def wilson_bounds(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95% Wilson interval of a share seen in ``count`` trials.
-
-    Example: 5 of 10 gives (0.237, 0.763).
-    """
-    if count == 0:
-        raise ValueError("a share of no trials has no interval: the test set is empty")
-    centre = share + z * z / (2 * count)
-    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return (centre - spread) / scale, (centre + spread) / scale
+def wilson_bounds(share: float, count: int) -> tuple[float, float]:
+    """The 95% Wilson interval of a share seen in ``count`` trials."""
+    return wilson_interval(share * count, count)
 
 
 def shorter_margins(pairs: Sequence[PreferencePair]) -> list[int]:

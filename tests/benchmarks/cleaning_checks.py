@@ -5,6 +5,7 @@ The judges here are plain Python on purpose: sets of strings and dictionaries, s
 the package is not held against itself.
 """
 
+import hashlib
 import json
 import random
 import unicodedata
@@ -32,9 +33,10 @@ from finllm_utils.data.quality import train_classifier
 from finllm_utils.data.sources import gather_items, raw_sample_files
 from finllm_utils.profiles import load_profile
 from finllm_utils.records import Document, read_records
-from tests.data.pii_generator import generate, judge, summary
+from tests.data.pii_generator import PiiCase, generate, judge, summary
 
 SEED = 20
+RESAMPLES = 200
 NGRAM = 5
 BATCH = 256
 Found = tuple[dict[str, float], dict[str, object]]
@@ -174,33 +176,84 @@ def natural_duplicates(config: DataConfig) -> Found:
     return figures, notes
 
 
+def context_half(case: PiiCase) -> str:
+    """``measure`` or ``tune`` by the digest of the context, ``mixed`` for both in one.
+
+    The rules may be read against passages of the half ``tune`` only.
+    """
+    parity = {hashlib.sha256(name.encode()).digest()[0] % 2 for name in case.contexts}
+    return "mixed" if len(parity) > 1 else ("tune" if parity.pop() else "measure")
+
+
+def pii_interval(counts: Sequence[tuple[str, dict[str, int]]]) -> dict[str, float]:
+    """95% intervals of recall and precision; whole contexts are drawn, not passages."""
+    rng, groups = random.Random(SEED), {}
+    for group, count in counts:
+        groups.setdefault(group, []).append(count)
+    names, drawn = sorted(groups), {"recall": [], "precision": []}
+    for _ in range(RESAMPLES):
+        rows = [
+            row for name in rng.choices(names, k=len(names)) for row in groups[name]
+        ]
+        total = {key: sum(row[key] for row in rows) for key in rows[0]}
+        drawn["recall"].append(total["hits"] / max(total["gold"], 1))
+        drawn["precision"].append(total["right"] / max(total["found"], 1))
+    edges = {}
+    for key, values in drawn.items():
+        low, high = int(0.025 * RESAMPLES), int(0.975 * RESAMPLES) - 1
+        edges[f"pii_{key}_low"] = sorted(values)[low]
+        edges[f"pii_{key}_high"] = sorted(values)[high]
+    return edges
+
+
 def personal_data(num_documents: int, misses: Path) -> Found:
-    """Recall and precision on generated passages; what was missed goes to a file."""
+    """Recall and precision on generated passages; what was missed goes to a file.
+
+    The headline is the half of the contexts that nobody tuned on; ``.tune`` marks the
+    other one. Passages that join contexts of both halves count for neither.
+    """
     cases = generate(SEED, num_documents)
     found = [[tuple(span) for span in find_pii(case.text)] for case in cases]
-    counts = summary(cases, found)
-    figures = {}
-    for kind, count in counts.items():
-        suffix = "" if kind == "all" else f".{kind}"
-        figures[f"pii_recall{suffix}"] = count["hits"] / max(count["gold"], 1)
-        figures[f"pii_precision{suffix}"] = count["right"] / max(count["found"], 1)
+    halves = [context_half(case) for case in cases]
+    figures, notes = {}, {"documents": len(cases), "seed": SEED, "resamples": RESAMPLES}
+    for half, mark in (("measure", ""), ("tune", ".tune")):
+        chosen = [i for i, h in enumerate(halves) if h == half]
+        counts = summary([cases[i] for i in chosen], [found[i] for i in chosen])
+        for kind, count in counts.items():
+            suffix = mark if kind == "all" else f".{kind}{mark}"
+            figures[f"pii_recall{suffix}"] = count["hits"] / max(count["gold"], 1)
+            figures[f"pii_precision{suffix}"] = count["right"] / max(count["found"], 1)
+        each = [
+            (cases[i].contexts[0], summary([cases[i]], [found[i]])["all"])
+            for i in chosen
+        ]
+        edges = pii_interval(each)
+        figures |= {f"{key}{mark}": value for key, value in edges.items()}
+        notes[half] = {
+            "documents": len(chosen),
+            "spans": counts["all"],
+            "kinds": counts,
+        }
+    notes["mixed_left_out"] = halves.count("mixed")
     rows = []
-    for case, spans in zip(cases, found, strict=True):
+    for case, spans, half in zip(cases, found, halves, strict=True):
         verdict = judge(case, spans)
         if verdict.misses or verdict.wrong:
-            row = {"contexts": case.contexts, "text": case.text}
+            row = {"half": half, "contexts": case.contexts, "text": case.text}
             rows.append(row | {"missed": verdict.misses, "wrong": verdict.wrong})
     misses.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     misses.write_text("".join(lines), encoding="utf-8")
-    return figures, {"documents": len(cases), "seed": SEED, "spans": counts["all"]}
+    return figures, notes
 
 
 def train_models(folder: Path) -> None:
     """The three text classifiers, as notebook 01 trains them: on the gold half dev."""
     config = load_profile("toy").data
     dev = [g for g in read_gold() if g.half == "dev"]
-    examples = labelled_examples(dev, training_sources(config), num_anchors=150)
+    examples = labelled_examples(
+        dev, training_sources(config), num_anchors=config.num_anchors
+    )
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in sorted(examples.items()):
         model, _ = train_classifier(part.texts, part.labels, part.groups, seed=0)

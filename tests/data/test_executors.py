@@ -17,8 +17,9 @@ from finllm_utils.config import DataConfig
 from finllm_utils.data import executors
 from finllm_utils.data.executors import Phase, QuietExecutor, ray_session, run_phases
 from finllm_utils.data.pipeline import clean_corpus
+from finllm_utils.data.sign_step import WriteSigned
 from finllm_utils.data.sources import DOMAINS, SourceFile
-from finllm_utils.data.steps import ReadShard, WriteSigned
+from finllm_utils.data.steps import ReadShard
 from finllm_utils.data.work import open_work, remove_work
 from finllm_utils.profiles import load_profile
 from finllm_utils.records import Document, read_records, write_records
@@ -42,7 +43,7 @@ items, output, work, held = sys.argv[1:]
 rejected, funnel = clean_corpus(
     read_records(Path(items), Document), load_profile("toy").data, heldout=[held],
     output=Path(output), work_dir=Path(work), num_workers=2)
-Path(output, "audit.json").write_text(json.dumps([rejected, funnel]))
+Path(output, "audit.json").write_text(json.dumps([list(rejected), funnel]))
 """
 
 
@@ -65,13 +66,20 @@ def documents(number: int = 600) -> list[Document]:
     return made
 
 
-def clean(items, folder: Path, config: DataConfig = CONFIG, workers: int = 1):
+def not_many_costs(text: str, meta: dict) -> tuple[bool, str]:
+    """A filter of one's own."""
+    return text.count("费用") < 8, meta["domain"]
+
+
+def clean(
+    items, folder: Path, config: DataConfig = CONFIG, workers: int = 1, filters=()
+):
     """(rejected, funnel) and the bytes of every output file."""
     output = folder / "out"
     output.mkdir(parents=True, exist_ok=True)
     audit = clean_corpus(
         items, config, heldout=[HELD], output=output,
-        work_dir=folder / "work", num_workers=workers,
+        work_dir=folder / "work", num_workers=workers, filters=filters,
     )  # fmt: skip
     return list(audit), {p.name: p.read_bytes() for p in output.glob("*.jsonl")}
 
@@ -125,7 +133,7 @@ def test_killed_runs_lose_and_repeat_nothing(straight, tmp_path):
         assert {k: now[k] for k in known} == known, "a finished task ran again"
         known = now
     assert kills >= 3 and process.returncode == 0
-    assert {k.split("/")[0] for k in known} == {"chain", "class", "global"}
+    assert {k.split("/")[0] for k in known} == {"heldout", "chain", "class", "global"}
     assert len(list(work.iterdir())) == 1, "half-made folders are left"
     audit = json.loads((output / "audit.json").read_text())
     files = {p.name: p.read_bytes() for p in output.glob("*.jsonl")}
@@ -329,11 +337,16 @@ def test_ray_makes_the_same_bytes_goes_on_and_reports(straight, tmp_path):
         before = task_times(tmp_path / "work")
         assert clean(documents(), tmp_path, workers=1) == straight  # local goes on
         assert task_times(tmp_path / "work") == before
+        own = {"items": documents(40), "filters": [not_many_costs], "config": config}
+        there = clean(**own, folder=tmp_path / "there")
         with pytest.raises(RuntimeError, match="phase chain: 1 of 1 tasks did not"):
             list(run_phases([Phase("chain", [fail], 1)], tmp_path, config, 1))
     import ray
 
     assert not ray.is_initialized()
+    own["config"] = CONFIG
+    assert clean(**own, folder=tmp_path / "here") == there
+    assert [row for row in there[0][0] if row["step"] == "own"]
     assert not [p for p in psutil.Process().children() if "ray" in p.name()]
 
 

@@ -1,10 +1,11 @@
 """Extraction of every format, and clear errors for files that cannot be read."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from finllm_utils.data.extract import read_file
+from finllm_utils.data.extract import Limits, read_file
 from finllm_utils.data.extract_layout import join_lines, running_lines
 from finllm_utils.data.sources import SourceFile, iterate_sources, parse_source
 from finllm_utils.records import Document
@@ -153,15 +154,61 @@ def test_sources_yield_rows_and_files_in_order(tmp_path):
 def test_broken_lines_are_named(tmp_path, line, message):
     path = tmp_path / "a.jsonl"
     path.write_text(line, "utf-8")
+    assert fault_of(path)[-1] == path
     with pytest.raises(ValueError, match=message):
-        list(iterate_sources((f"general_zh={path}",), 1_000))
+        read_file(path, Limits(max_line_bytes=1_000))
+
+
+def fault_of(path):
+    """Texts of the good rows, then the path of the file when it has a fault."""
+    items = iterate_sources((f"general_zh={path}",), 1_000)
+    return [i.text if isinstance(i, Document) else Path(i.path) for i in items]
 
 
 def test_a_line_in_another_encoding_is_named(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes('{"text": "利率"}'.encode("gb18030"))
+    assert fault_of(path) == [path]
     with pytest.raises(ValueError, match=r"line 1: not UTF-8.*iconv"):
-        list(iterate_sources((f"general_zh={path}",), 1_000))
+        read_file(path)
+
+
+def test_good_rows_around_bad_ones_are_read(tmp_path):
+    path = tmp_path / "a.jsonl"
+    lines = [
+        {"text": "甲"},
+        {"text": 7},
+        {"text": "长" * 2_000_000},
+        {"id": "x", "text": "乙"},
+    ]
+    text = "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines)
+    path.write_text(text + "[" * 900 + "\n" + '{"text": "丙"}', "utf-8")
+    assert fault_of(path) == ["甲", "乙", "丙", path]
+    reason = "line 2: no text field; .*; 2 more such lines; 3 others were read"
+    with pytest.raises(ValueError, match=reason):
+        read_file(path, Limits(max_line_bytes=1_000))
+    with pytest.raises(ValueError, match="changed while it was read"):
+        path.write_text('{"text": "甲"}', "utf-8")
+        read_file(path)
+
+
+def test_a_parquet_shard_without_its_column_or_with_empty_cells(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"id": [1], "body": ["甲"]}), path)
+    assert fault_of(path) == [path]
+    with pytest.raises(ValueError, match="no column 'text' among id, body; call"):
+        read_file(path)
+    parquet.write_table(pa.table({"text": ["甲", None, "乙"]}), path)
+    assert fault_of(path) == ["甲", "乙", path]
+    with pytest.raises(ValueError, match="line 2: no text field"):
+        read_file(path)
+    path.write_bytes(path.read_bytes()[:-9])
+    assert fault_of(path) == [path]
+    with pytest.raises(ValueError, match="not a readable Parquet file"):
+        read_file(path)
 
 
 def test_wrong_source_settings(tmp_path):
@@ -170,7 +217,4 @@ def test_wrong_source_settings(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         parse_source(f"finance_zh={tmp_path}/none")
     with pytest.raises(ValueError, match="empty folder"):
-        list(iterate_sources((f"finance_zh={tmp_path}",), 1_000))
-    (tmp_path / "bad.parquet").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"bad\.parquet: not a readable Parquet"):
         list(iterate_sources((f"finance_zh={tmp_path}",), 1_000))

@@ -1,7 +1,5 @@
 """Files that are gone, locked, endless, links, or in doubtful encodings."""
 
-import dataclasses
-import json
 import os
 import resource
 import threading
@@ -13,12 +11,8 @@ from finllm_utils.data.encoding import decode
 from finllm_utils.data.extract import Limits, read_file
 from finllm_utils.data.extract_dates import stated_date
 from finllm_utils.data.extract_guard import GuardedReader
-from finllm_utils.data.sources import iterate_sources
-from finllm_utils.data.steps import Extract, ReadShard
-from finllm_utils.profiles import load_profile
 
-from .files import ARTICLE, pdf_file
-from .test_extract_warc import archive
+from .files import ARTICLE
 
 TEXT = "银行应当按照规定向客户说明利率、费用和风险，客户有权要求解释。\n"
 TRADITIONAL = "銀行應當按照規定向客戶說明利率、費用和風險，客戶有權要求解釋。\n"
@@ -217,50 +211,6 @@ def test_no_short_text_is_read_wrongly(encoding):
 )
 def test_stated_dates(text, date):
     assert stated_date(text) == date
-
-
-def test_every_bad_file_has_its_reason_and_the_rest_goes_on(tmp_path):
-    folder, work = tmp_path / "mine", tmp_path / "work"
-    folder.mkdir()
-    for name in ("shards", "rejected", "counts"):
-        (work / name).mkdir(parents=True)
-    (folder / "a.txt").write_text(TEXT, "utf-8")
-    (folder / "b.pdf").write_bytes(pdf_file([["x"]], encrypted=True))
-    (folder / "c.txt").write_text(TEXT, "utf-8")
-    (folder / "d.txt").symlink_to("/etc/hostname")
-    (folder / "e.txt").symlink_to("nowhere.txt")
-    (folder / "f.warc").write_bytes(b"hello\n" * 9)
-    archive(folder / "g.warc.gz")
-    (folder / "h.txt").write_bytes((TEXT * 2).encode() + TEXT.encode("gb18030"))
-    (folder / "i.txt").write_text(TEXT * 400, "utf-8")
-    (folder / "j.exe").write_bytes(b"MZ")
-    config = dataclasses.replace(load_profile("toy").data, max_file_bytes=20_000)
-    with open(work / "shards/00000.jsonl", "w") as shard:
-        for item in iterate_sources((f"finance_zh={folder}",), 1_000):
-            row = {**dataclasses.asdict(item), "order": 0, "text": "", "meta": {}}
-            shard.write(json.dumps(row) + "\n")
-    (folder / "c.txt").unlink()
-    documents = list(Extract(work, config).run(ReadShard(work).run()))
-    assert [d.id for d in documents] == [
-        "mine/a.txt", "mine/g.warc.gz/1", "mine/g.warc.gz/2", "mine/g.warc.gz/3",
-        "mine/g.warc.gz/4",
-    ]  # fmt: skip
-    assert documents[1].metadata["meta"]["url"] == "https://example.org/1"
-    assert not {"path", "root", "offset"} & set(documents[1].metadata)
-    rejected = [json.loads(x) for x in open(work / "rejected/extract_00000.jsonl")]
-    reasons = {row["id"]: row["reason"] for row in rejected}
-    for key, reason in {
-        "b.pdf": "encrypted PDF",
-        "c.txt": "no longer there",
-        "d.txt": "symbolic link out of its folder",
-        "e.txt": "no longer there",
-        "f.warc/1": "Unknown archive format",
-        "h.txt": "gb18030 from line 3",
-        "i.txt": "more than 20,000; split it",
-        "j.exe": "unknown file type",
-    }.items():
-        assert reason in reasons.pop(f"mine/{key}")
-    assert not reasons
 
 
 def test_the_guard_turns_a_hang_a_crash_and_hunger_into_reasons(tmp_path):

@@ -10,11 +10,8 @@ from finllm_utils.data.filters import (
     check_harm,
     check_length,
     check_repetition,
-    check_repetitions,
-    gram_counts,
     strip_boilerplate,
 )
-from finllm_utils.data.shingles import fold
 
 CLEAN = (
     "久期衡量债券价格对利率变化的敏感程度。利率上升时，债券价格下降；久期越长，"
@@ -55,6 +52,12 @@ def test_chinese_share():
     keep, reason = check_chinese_share(char_stats(english + "中文"))
     assert not keep
     assert reason.startswith("not_chinese:0.0")
+    japanese = "本サービスをご利用いただくには、会員登録が必要です。"
+    keep, reason = check_chinese_share(char_stats(japanese))
+    assert not keep
+    assert reason.startswith("foreign_script:0.6")
+    names = "他用 Allstate Life Insurance 的例子说明，利率 β 为零。"
+    assert check_chinese_share(char_stats(names)) == (True, "")
 
 
 @pytest.mark.parametrize(
@@ -79,33 +82,6 @@ def test_garbage(text, reason):
     assert found.startswith(reason), found
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        (CLEAN + "哈" * 15, "char_run"),
-        ("每天签到领取积分\n" * 9 + CLEAN, "duplicate_lines"),
-        ("收益稳定增长快，" * 12, "top_4_gram"),
-        (CLEAN * 3, "duplicate_16_grams"),
-    ],
-)
-def test_repetition(text, reason):
-    keep, found = check_repetition(text)
-    assert not keep
-    assert found.startswith(reason), found
-
-
-def test_repetition_in_a_batch_equals_one_by_one():
-    texts = [CLEAN, "", "短", CLEAN * 3, "收益稳定增长快，" * 12, "A b"]
-    assert check_repetitions(texts) == [check_repetition(t) for t in texts]
-
-
-def test_gram_counts_by_hand():
-    codes, bounds, _ = fold(["甲乙甲乙甲", "", "丙"])
-    most, kinds = gram_counts(codes, bounds, 2)
-    assert most.tolist() == [2, 0, 0]  # 甲乙 twice, 乙甲 twice
-    assert kinds.tolist() == [2, 0, 0]
-
-
 def test_boilerplate_lines_go_and_the_sentence_about_them_stays():
     page = f"首页 > 理财 > 债券\n{CLEAN}\n上一篇：基金定投\n版权所有 ©2024 某某网"
     text, lines = strip_boilerplate(page)
@@ -123,26 +99,55 @@ def test_list_page_is_dropped():
 
 
 @pytest.mark.parametrize(
-    "text",
+    "rows",
     [
-        "老师带单稳赚不赔，内幕消息每日推送，添加微信立即领取牛股，名额有限先到先得。",
-        "百家乐真人荷官在线投注，首存送彩金，提款秒到，立即注册。",
-        "黑户可办，无视征信，秒批秒下款，联系客服微信马上到账。",
+        [f"| 用户{i} 初级会员 | 沙发 |" for i in range(12)],
+        [f"| 首页{i} | 新闻 | 财经 | 股票 | 基金 | 债券 | 外汇 |" for i in range(12)],
     ],
 )
-def test_solicitation_is_dropped(text):
-    keep, reason = check_harm(text)
+def test_a_table_of_labels_is_a_list_page(rows):
+    keep, reason = check_boilerplate("\n".join(rows))
     assert not keep
-    assert reason.startswith("harm_")
+    assert reason.startswith("list_page")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "监管部门提醒：凡是以内幕消息、稳赚不赔为名的荐股群都涉嫌违法，谨防上当受骗。",
-        "禁止证券交易内幕信息的知情人利用内幕信息从事证券交易活动。",
-        "跟单信用证是银行应进口商的要求开立的付款承诺，无风险利率通常取国债收益率。",
-    ],
-)
-def test_text_about_fraud_stays(text):
-    assert check_harm(text)[0]
+AMOUNTS = [f"| {i} | 10245.42 | {450 - i}.27 | 9795.4{i} |" for i in range(12)]
+
+
+def test_a_table_of_amounts_is_data():
+    table = "\n".join(
+        ["| 期次 | 月供 | 利息 | 本金 |", "| --- | --- | --- | --- |", *AMOUNTS]
+    )
+    for check in (check_boilerplate, check_repetition, garbage):
+        assert check(table) == (True, ""), check
+    assert not garbage("\n".join(AMOUNTS))[0]  # amounts of nothing
+
+
+POEM = """蹲在窑洞的土炕上
+这只想心事的布老虎
+可感到惆怅和孤独
+早已消失
+震惊得扑簌簌的树叶
+也早已旋转着落下
+只有沉寂，填满空谷
+它和龙早被埋进了黄土
+染出斑斓的条纹
+给孩子们做的帽子"""
+
+
+def test_a_poem_is_no_list_of_links():
+    assert check_boilerplate(POEM) == (True, "")
+    assert check_boilerplate(f"{POEM}\n{CLEAN * 3}") == (True, "")
+
+
+def test_ruling_lines_are_no_symbols():
+    law = "第一条 本条例自公布之日起施行。"
+    assert garbage(f"{law}\n{'-' * 200} {'=' * 90}\n税目 | 税率 | 备注\n| | |") == (
+        True,
+        "",
+    )
+
+
+def test_entities_are_characters_not_numbers():
+    review = "补充点评：&#32431;&#20013;&#26041;&#31649;&#29702;&#65292;&#38750;&#24120;&#26834;"
+    assert garbage(review) == (True, "")

@@ -3,7 +3,7 @@
 import pytest
 
 from finllm_utils.data.encoding import common_share, decode, repair_mojibake
-from finllm_utils.data.normalize import normalize
+from finllm_utils.data.normalize import decode_han, normalize
 
 TEXT = "银行应当按照规定向客户说明利率、费用和风险，客户有权要求解释。"
 TRADITIONAL = "銀行應當按照規定向客戶說明利率、費用和風險，客戶有權要求解釋。"
@@ -91,3 +91,9 @@ def test_normalize_twice_changes_nothing():
     for text in (TRADITIONAL, "Ａ　 Ｂ\r\n\n\n\nＣ", "é“¶è¡Œ\u200b"):
         once, meta = normalize(text, {})
         assert normalize(once, meta) == (once, meta)
+
+
+def test_references_to_han_are_decoded_and_others_stay():
+    assert normalize("房&#38388;很大，&#x4ef7;格不贵", {}) == ("房间很大，价格不贵", {})
+    same = "标签写成 &lt;b&gt;，&#60; 与 &#8364; 不变"
+    assert decode_han(same) == same

@@ -114,7 +114,9 @@ def test_mobiles_in_every_spelling(number):
 LANDLINES = """010-62345678|010－62345678|0571-88886666|(021)6234 5678|（021）62345678
 021 62345678|02162345678|0755—8325 6677|０７５５－８３２５６６７７|+86-21-62345678
 0086 21 6234 5678|+86 (21) 6234-5678|010-62345678转802|010-62345678-802
-零一零-六二三四五六七八|0571.88886666|010-6234\u200b5678""".replace("\n", "|")
+零一零-六二三四五六七八|零二二，四零六幺五二幺五|010-62345678/802|0571.88886666|010-6234\u200b5678""".replace(
+    "\n", "|"
+)
 
 
 @pytest.mark.parametrize("number", LANDLINES.split("|"))
@@ -163,6 +165,10 @@ def test_bank_cards_by_luhn(number):
         "护照<passport:Ｅ１２３４５６７８>",
         "护照<passport:E 1234 5678>",
         "港澳通行证<passport:C12345678>",
+        "护照<passport:DE 7413463>、<passport:K98569398>",
+        "外宾持护照<passport:TZ 4282165>入住",
+        "受赠单位代码：<uscc:913401048382089211>，",
+        "车牌<license_plate:苏V零八六幺D>，国六",
         "车牌<license_plate:京A12345>的车",
         "<license_plate:京A·12345>违章",
         "<license_plate:浙A•12K34>违章",
@@ -220,6 +226,15 @@ def test_codes_passports_and_plates(marked):
         "扣扣号<qq:一二三四五六七八九>",
         "加Q<qq:12345678>",
         "QQ号码 <qq:１２３４５６７８９>",
+        "微信你记一下，<wechat:lan_jing88>",
+        "微信：<wechat:lan_jing88>、<wechat:xiaohe_66>",
+        "发到<email:zhang at mail dot example>，谢谢",
+        "邮箱<email:he[dot]siyuan[at]mail[dot]haiyue[dot]test>",
+        "QQ，号码是<qq:12345678>",
+        "客服QQ：<qq:517470123>、<qq:946 806 391>",
+        "债务人QQ空间<qq:474099974>显示",
+        "求助，扣<qq:1377836920>，急",
+        "Q<qq:12345678>",
         "微信同号<mobile:13800138000>",
         "VX<mobile:13800138000>",
     ],
@@ -257,6 +272,7 @@ http://news.example.com/a/13812345678.html
 身份证、护照、银行卡、手机号码、微信号、QQ号
 彩票号码03 08 15 22 27 31 + 09，IP 192.168.100.100，版本1.3.8.0.0.1.3.8.0.0.0
 累计用户达13800000000人次，合同号HT-13912345678
+收款账号6245 9388 7163 1688 322校验未通过，扣50000积分，QQ会员12345人在线
 上证B股55·8855·8855·9444·31"""
 
 
@@ -270,6 +286,8 @@ def test_a_wrong_check_digit_counts_only_right_after_the_words_identity_card():
     wrong = CARD[:-1] + "1"
     check_marked(f"身份证号<id_card:{wrong}>填错了")
     assert find_pii(f"样本编号{wrong}") == []
+    assert find_pii(f"录入证件号码{wrong}时，系统提示校验码不符") == []
+    assert find_pii(f"示例：身份证号{wrong}") == []
     check_marked(
         "身份证号码<id_card:110105491231002>是老证"
     )  # 15 digits: no check digit

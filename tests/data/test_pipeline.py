@@ -3,12 +3,14 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
-from finllm_utils.data.dedup_steps import quality_order
+from finllm_utils.data.dedup_steps import best_first
 from finllm_utils.data.gold import GoldItem, read_gold, score_gold
 from finllm_utils.data.pipeline import STEPS, clean_corpus
 from finllm_utils.data.quality import MODELS, train_classifier
+from finllm_utils.data.signed import columns_type, length_class
 from finllm_utils.data.sources import DOMAINS, SourceFile, raw_sample_files
 from finllm_utils.profiles import load_profile
 from finllm_utils.records import Document, read_records
@@ -113,21 +115,23 @@ def test_two_processes_give_the_same_bytes(cleaned, tmp_path):
     assert (rejected, funnel) == cleaned[1:]
 
 
-def test_the_best_copy_has_least_noise_then_quality_length_date_and_place():
-    def row(order, text, noise=0, **meta):
-        return {"order": order, "text": text, "noise": noise, "meta": meta}
+def test_the_best_copy_has_least_noise_then_quality_length_date_kind_and_place():
+    def row(order, text, noise=0, date="", quality=1.0, page=False):
+        length = length_class(text)
+        return (order, 0, 0, 0, 0, 0, quality, noise, length, date, page, b"", [0])
 
     rows = [
         row(0, "甲" * 100, noise=1),
-        row(1, "甲" * 100, clean=0.5),
-        row(2, "甲" * 80),
-        row(3, "甲" * 101),
+        row(1, "甲" * 100, quality=0.5),
+        row(2, "甲" * 70),
+        row(3, "甲" * 101, page=True),
         row(4, "甲" * 100, date="2024-02-01"),
-        row(5, "甲" * 100, date="2023-02-01"),
+        row(5, "甲" * 96, date="2023-02-01", page=True),
         row(6, "甲" * 100),
+        row(7, "甲" * 104),
     ]
-    best = sorted(rows, key=quality_order)
-    assert [r["order"] for r in best] == [5, 4, 3, 6, 2, 1, 0]
+    best = best_first(np.array(rows, columns_type(1)))
+    assert best.tolist() == [5, 4, 6, 7, 3, 2, 1, 0]
 
 
 def test_template_sentences_stay_in_one_document_but_statutes_are_whole(tmp_path):

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from finllm_utils.data.gold import GoldItem
+from finllm_utils.data.labelled import gold_texts
 from finllm_utils.data.quality import (
     BITS,
     MAX_CHARS,
@@ -101,3 +103,22 @@ def test_a_foreign_or_broken_file_is_named(tmp_path):
 def test_too_few_labels_say_so():
     with pytest.raises(ValueError, match="class 0 has 3 groups"):
         train_classifier(*examples(3), seed=0)
+
+
+def test_gold_texts_are_masked_as_in_the_chain_and_unreadable_files_left_out(tmp_path):
+    (tmp_path / "a.txt").write_text("客户经理的电话是１３８００１３８０００。", "utf-8")
+    (tmp_path / "b.txt").touch()
+    gold = [GoldItem(file=f"{n}.txt", clean=True, domain="x") for n in "ab"]
+    assert gold_texts(gold, tmp_path) == {"a.txt": "客户经理的电话是[手机号]。"}
+
+
+def test_the_reported_calibration_is_of_folds_that_were_not_calibrated_on():
+    generator = np.random.default_rng(0)
+    texts = [
+        "".join(chr(c) for c in generator.integers(0x4E00, 0x9000, 40))
+        for _ in range(200)
+    ]
+    labels = generator.integers(2, size=200).tolist()
+    groups = [str(i) for i in range(200)]
+    scores = train_classifier(texts, labels, groups, seed=0)[1]
+    assert scores["brier"] == pytest.approx(0.25, abs=0.03)  # nothing to be learnt

@@ -1,9 +1,10 @@
-"""Template sentences: cut everywhere but in the best document, nothing else touched."""
+"""Templates and paragraphs: cut everywhere but in the best text, nothing else touched."""
 
 import numpy as np
 import pytest
 
-from finllm_utils.data.templates import cut_templates, template_windows
+from finllm_utils.data.paragraphs import ParagraphCutter, paragraph_hashes
+from finllm_utils.data.templates import TemplateCutter, document_windows
 
 NOTICE = (
     "本文所载信息仅供参考之用，并不构成对任何人的投资建议，读者应当独立判断并自行承担由此产生的全部风险，"
@@ -18,9 +19,26 @@ BODIES = (
 PAGES = [f"{body}\n{NOTICE}" for body in BODIES]
 
 
+def template_windows(texts, *, ngram: int, min_docs: int) -> np.ndarray:
+    """Sorted hashes of the sampled windows that stand in ``min_docs`` texts."""
+    hashes = np.concatenate([np.zeros(0, np.uint64), *document_windows(texts, ngram)])
+    found, counts = np.unique(hashes, return_counts=True)
+    return found[counts >= min_docs]
+
+
+def cut_all(cutter, texts, order=None) -> dict[int, str]:
+    changed = {}
+    for i in order or range(len(texts)):
+        left = cutter.cut(texts[i])
+        cutter.keep(left)
+        if left != texts[i]:
+            changed[i] = left
+    return changed
+
+
 def cut(texts, order=None, min_docs=3, ngram=30):
     windows = template_windows(texts, ngram=ngram, min_docs=min_docs)
-    return cut_templates(texts, order or range(len(texts)), windows, ngram=ngram)
+    return cut_all(TemplateCutter(windows, ngram), texts, order)
 
 
 def test_the_best_document_keeps_the_template_and_the_others_lose_it():
@@ -70,3 +88,27 @@ def test_windows_equal_brute_force(seed):
     found = template_windows(texts, ngram=4, min_docs=11)
     assert found.tolist() == expected
     assert 0 < len(expected) < len(frequent)
+
+
+def test_a_long_paragraph_stays_in_the_best_text_and_once_in_it():
+    texts = [f"{BODIES[0]}\n{NOTICE}\n{NOTICE}", f"{NOTICE}\n{BODIES[1]}", BODIES[0]]
+    assert cut_all(ParagraphCutter(40), texts) == {
+        0: f"{BODIES[0]}\n{NOTICE}",
+        1: BODIES[1],
+    }
+    assert cut_all(ParagraphCutter(40), texts, order=[1, 0, 2]) == {0: BODIES[0]}
+    assert cut_all(ParagraphCutter(0), texts) == {}
+
+
+def test_a_paragraph_is_found_in_another_spelling_but_not_inside_another():
+    spelled = NOTICE.replace("，", ", ")
+    longer = f"{NOTICE}此外还有一句。"
+    texts = [NOTICE, f"{BODIES[0]}\n{spelled}", longer]
+    assert cut_all(ParagraphCutter(40), texts) == {1: BODIES[0]}
+
+
+def test_paragraph_hashes_count_letters_only():
+    text = f"{'，' * 60}短\n{'甲' * 39}\n{'甲' * 40}\n{'乙' * 41}，"
+    assert [len(h) for h in paragraph_hashes([text, "", "甲" * 40], 40)] == [2, 0, 1]
+    first, alone = paragraph_hashes([text, "甲" * 40], 40)
+    assert first[0] == alone[0]
