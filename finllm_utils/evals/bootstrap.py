@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from finllm_utils.intervals import Interval
-from finllm_utils.intervals import wilson_interval as wilson_interval  # notebook 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from finllm_utils.evals.bootstrap import bootstrap_ratio, paired_change, wilson_interval
+from finllm_utils.evals.bootstrap import bootstrap_ratio, paired_change
+from finllm_utils.intervals import wilson_interval
 
 SETTINGS = {"num_bootstrap": 2000, "seed": 0}
 
