@@ -1,10 +1,10 @@
-"""From verdicts to what the course uses: samples, precision, preference pairs."""
+"""From verdicts to what the course uses: precision, preference pairs."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from finllm_utils.annotation.agreement import ranks
-from finllm_utils.annotation.judgements import Item, Judgement, seeded_order, settled
+from finllm_utils.annotation.judgements import Item, Judgement, settled
 from finllm_utils.intervals import wilson_interval
 from finllm_utils.records import PreferencePair
 
@@ -23,33 +23,6 @@ class Precision:
     share: float
     low: float
     high: float
-
-
-def sample_per_reason(
-    items: Iterable[Item],
-    n_per_reason: int,
-    seed: int,
-    exclude: Collection[str] = (),
-) -> list[Item]:
-    """Up to ``n_per_reason`` items of each reason, without the ids in ``exclude``.
-
-    Which ones follows from the seed and their ids, not from the order of ``items``.
-    For a new round, exclude ``judged_items(records)``.
-    """
-    if n_per_reason < 1:
-        raise ValueError(f"n_per_reason is {n_per_reason}: at least 1")
-    strata: dict[str, dict[str, Item]] = {}
-    for item in items:
-        stratum = strata.setdefault(item.reason, {})
-        if item.id in stratum:
-            raise ValueError(f"two items have the id {item.id}: ids must differ")
-        if item.id not in exclude:
-            stratum[item.id] = item
-    return [
-        stratum[key]
-        for reason, stratum in sorted(strata.items())
-        for key in seeded_order(stratum, seed, reason)[:n_per_reason]
-    ]
 
 
 def judged_items(records: Iterable[Judgement]) -> set[str]:

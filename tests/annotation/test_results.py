@@ -1,4 +1,4 @@
-"""Samples for rounds, precision with its interval, pairs for preference training."""
+"""What was judged, precision with its interval, pairs for preference training."""
 
 from dataclasses import replace
 
@@ -10,7 +10,6 @@ from finllm_utils.annotation.results import (
     judged_items,
     precision_with_interval,
     preference_pairs,
-    sample_per_reason,
 )
 
 
@@ -23,29 +22,14 @@ def pool():
     ]  # fmt: skip
 
 
-def test_a_sample_takes_so_many_of_each_reason(pool):
-    sample = sample_per_reason(pool, 10, seed=1)
-    assert [i.reason for i in sample] == ["ads"] * 3 + ["kept"] * 10 + ["short"] * 10
-    assert sample == sample_per_reason(pool[::-1], 10, seed=1)
-    assert sample != sample_per_reason(pool, 10, seed=2)
-    with pytest.raises(ValueError, match="n_per_reason is 0"):
-        sample_per_reason(pool, 0, seed=1)
-    with pytest.raises(ValueError, match="two items have the id short-0"):
-        sample_per_reason([pool[0], pool[0]], 1, seed=1)
-
-
-def test_a_new_round_excludes_what_was_judged(pool, open_session):
-    first = sample_per_reason(pool, 10, seed=1)
-    session = open_session(first)
+def test_what_was_judged_leaves_out_skipped_and_undone_items(pool, open_session):
+    session = open_session(pool[:23])
     aside = session.skip().item
     while session.next():
         session.judge("drop")
     undone = session.undo().item
     done = judged_items(read_judgements(session.path))
-    assert done == {i.id for i in first} - {aside, undone}
-    second = sample_per_reason(pool, 10, seed=1, exclude=done)
-    assert not done & {i.id for i in second}
-    assert {aside, undone} <= {i.id for i in second}, "nobody has judged these two"
+    assert done == {i.id for i in pool[:23]} - {aside, undone}
 
 
 def test_precision_by_reason_by_hand(pool, open_session):
