@@ -21,7 +21,7 @@ from finllm_utils.annotation.judgements import (
     settled,
 )
 from finllm_utils.annotation.results import KEPT, Precision, precision_with_interval
-from finllm_utils.annotation.session import replay
+from finllm_utils.annotation.session import Session, replay
 from finllm_utils.data.steps import EXCERPT_CHARS
 from finllm_utils.files import read_json
 from finllm_utils.intervals import Interval, wilson_interval
@@ -123,6 +123,21 @@ def sample_for_check(
             taken[item.reason] += 1
             chosen.append(item)
     return chosen
+
+
+def open_check(
+    items: Sequence[Item], folder: Path, *, rater: str, seed: int
+) -> Session:
+    """A person's round over ``items``; each verdict lands in ``folder`` at once.
+
+    Opened again, it goes on where the rater stopped.
+    Raises: ValueError for a name that cannot be part of a file name.
+    """
+    if not rater or not rater.replace("-", "").replace("_", "").isalnum():
+        raise ValueError(f"data.rater={rater!r}: use letters, digits, - and _ only")
+    path = Path(folder) / f"cleaning_{rater}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return Session(items, path, rater=rater, rater_kind="human", round=1, seed=seed)
 
 
 def replay_check(

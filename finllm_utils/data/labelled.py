@@ -1,6 +1,7 @@
-"""Labelled examples for the text classifiers, from the gold half ``dev`` and sources.
+"""Labelled examples for the text classifiers: gold half ``dev``, written ones, sources.
 
-Gold files say clean or dirty and finance or general; shipped corpora stand for kinds of
+Gold files say clean or dirty and finance or general; data_samples/quality adds short
+texts whose authors saw neither gold files nor rules; shipped corpora stand for kinds of
 text (laws, answers and news carry knowledge, reviews are chatter). The half ``test`` is
 never used here: it measures.
 """
@@ -19,8 +20,10 @@ from finllm_utils.data.language import drop_foreign
 from finllm_utils.data.normalize import normalize
 from finllm_utils.data.pii import mask_pii
 from finllm_utils.data.quality import TextClassifier, score_probabilities
-from finllm_utils.records import Document
+from finllm_utils.records import Document, read_lines
 
+DATA_FILES = ("data_samples/quality",)
+QUALITY_FOLDER = Path(__file__).resolve().parents[2] / DATA_FILES[0]
 _KNOWLEDGE = {"laws", "insurance_zh", "peoples_daily"}
 _CHATTER = {"reviews"}
 
@@ -64,6 +67,11 @@ def gold_texts(gold: Iterable[GoldItem], folder: Path = RAW_FOLDER) -> dict[str,
     return texts
 
 
+def written_examples(folder: Path = QUALITY_FOLDER) -> list[dict]:
+    """Short texts of ours, each labelled clean or dirty, for training only."""
+    return [row for path in sorted(folder.glob("*.jsonl")) for row in read_lines(path)]
+
+
 def compare_with_length(
     model: TextClassifier, gold: Iterable[GoldItem], folder: Path = RAW_FOLDER
 ) -> dict[str, dict[str, float]]:
@@ -102,6 +110,8 @@ def labelled_examples(
                 knowledge.add(text, item.clean, item.file)
             if item.clean:
                 finance.add(text, item.domain == "finance_zh", item.file)
+    for row in written_examples():
+        clean.add(mask_pii(row["text"])[0], row["label"] == "clean", row["id"])
     anchors: dict[tuple[str, str], list[Document]] = defaultdict(list)
     for document in documents:
         chosen = anchors[document.source, document.domain]

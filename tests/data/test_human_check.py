@@ -187,6 +187,20 @@ def test_a_rise_must_be_clear_to_exclude_zero():
     assert low < 0 < high and low == pytest.approx(-high)
 
 
+def test_a_person_is_asked_and_may_go_on_later(tmp_path):
+    items = hc.sample_for_check(
+        hc.check_items([row(i) for i in range(4)], []), per_reason=9, num_kept=0
+    )
+    first = hc.open_check(items, tmp_path / "new", rater="li", seed=0)
+    first.judge("drop")
+    again = hc.open_check(items, tmp_path / "new", rater="li", seed=0)
+    assert [j.rater_kind for j in again.judgements()] == ["human"]
+    assert again.next().number == 2
+    for name in ("", "a/b", ".."):
+        with pytest.raises(ValueError, match="letters, digits"):
+            hc.open_check(items, tmp_path, rater=name, seed=0)
+
+
 def test_shipped_verdicts_are_a_models_and_hold_no_text():
     fields = {f.name for f in dataclasses.fields(Judgement)}
     seen: set[str] = set()
