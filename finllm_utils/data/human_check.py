@@ -83,8 +83,11 @@ def check_items(
 
 
 def reason_of(row: dict) -> str:
-    """The reason of a rejected row without its value: ``symbols:0.41`` is symbols."""
-    return row["reason"].split(":")[0]
+    """The reason of a rejected row without its value: ``symbols:0.41`` is symbols.
+
+    What could not be read is "unreadable": there the reason is a sentence on the file.
+    """
+    return "unreadable" if row["step"] == "extract" else row["reason"].split(":")[0]
 
 
 def _item(excerpt: str, chars: int, origin: Mapping[str, str], reason: str) -> Item:

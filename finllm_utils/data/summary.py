@@ -1,13 +1,15 @@
 """What notebook 01 says about a finished run: its cost at scale, and examples."""
 
+import os.path
 from collections.abc import Iterable, Mapping
 
 from finllm_utils.data.shingles import jaccard, shingle_set
 from finllm_utils.records import Document
 
+_LEAD = 10  # characters shown ahead of the first difference
 LEFT_OUT = (
-    "the memory of dedup, whose tasks hold a class each; reading and moving the files; "
-    "tasks that wait or are started again"
+    "the memory of dedup, whose tasks hold the columns of a class; reading and moving "
+    "the files; tasks that wait or are started again"
 )
 
 
@@ -45,16 +47,22 @@ def examples_before_after(
 
     Args: before is the text by document id as it was read; others are passed over.
     Returns: rows with id, changed (1 minus the Jaccard similarity of their shingles)
-    and the first ``width`` characters before and after, on one line.
+    and ``width`` characters before and after, on one line, from a little ahead of where
+    the two begin to differ.
     """
-    found = [(d.id, before[d.id], d.text) for d in kept if d.id in before]
-    rows = [
-        {
-            "id": key,
-            "changed": 1 - jaccard(shingle_set(old, 5), shingle_set(new, 5)),
-            "before": " ".join(old.split())[:width],
-            "after": " ".join(new.split())[:width],
-        }
-        for key, old, new in found
-    ]
+    rows = []
+    for document in kept:
+        if document.id not in before:
+            continue
+        old, new = (" ".join(t.split()) for t in (before[document.id], document.text))
+        start = max(len(os.path.commonprefix([old, new])) - _LEAD, 0)
+        similarity = jaccard(shingle_set(old, 5), shingle_set(new, 5))
+        rows.append(
+            {
+                "id": document.id,
+                "changed": 1 - similarity,
+                "before": old[start : start + width],
+                "after": new[start : start + width],
+            }
+        )
     return sorted(rows, key=lambda row: (-row["changed"], row["id"]))[:count]

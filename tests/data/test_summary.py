@@ -39,3 +39,15 @@ def test_the_most_changed_come_first():
     assert rows[0]["changed"] == 1 and 0 < rows[1]["changed"] < 1
     assert (rows[0]["before"], rows[0]["after"]) == ("首页 基金 ", "存款利率")
     assert examples_before_after(texts, kept, count=9)[-1]["changed"] == 0
+
+
+def test_a_row_begins_a_little_ahead_of_the_first_difference():
+    text = "一二三四五六七八九十甲乙丙丁戊己庚辛客户电话13800138000"
+    new = Document(
+        id="a", text=text.replace("13800138000", "[手机号]"), source="raw",
+        domain="finance_zh",
+    )  # fmt: skip
+    (row,) = examples_before_after({"a": text}, [new], width=15)
+    assert (row["before"], row["after"]) == (
+        "丙丁戊己庚辛客户电话13800", "丙丁戊己庚辛客户电话[手机号]"
+    )  # fmt: skip
