@@ -21,7 +21,8 @@ from finllm_utils.data.pii_checks import (
     is_old_identity_card,
 )
 from finllm_utils.data.pii_numbers import find_numbers
-from finllm_utils.data.pii_people import find_names, name_heads
+from finllm_utils.data.pii_passage import Passage
+from finllm_utils.data.pii_people import find_names
 from finllm_utils.data.pii_scan import windows
 from finllm_utils.data.pii_view import View, view_of, without_zero_width
 
@@ -65,17 +66,16 @@ def find_pii(text: str) -> list[PiiSpan]:
     for start, end in windows(text):
         view = view_of(text, start, end)
         found += (PiiSpan(*view.span(b, e), kind) for b, e, kind in _in_view(view))
-    if heads := name_heads(text):
-        found += list(_names(text, heads, found))
+    passage = Passage(text)
+    if found or passage.may_name():
+        found += list(_names(text, passage, found))
     return sorted(found) if found else found
 
 
-def _names(text: str, heads: list[int], found: list[PiiSpan]) -> Iterator[PiiSpan]:
+def _names(text: str, passage: Passage, found: list[PiiSpan]) -> Iterator[PiiSpan]:
     """Names outside of what has been found."""
     shown = without_zero_width(text)
-    if shown.offsets is not None:
-        heads = name_heads(shown.text)
-    names = list(find_names(shown.text, heads))
+    names = list(find_names(shown.text, passage))
     if not names:
         return
     claimed = bytearray(len(text))

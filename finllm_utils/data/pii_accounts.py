@@ -16,9 +16,10 @@ LOCAL = (
     r"(?<![a-z0-9])[a-z0-9](?:[a-z0-9._%+\-]| ?[\[({](?:dot|点)[\])}] ?"
     r"|(?<=[a-z0-9]) dot (?=[a-z0-9])){0,63}"
 )
-DOT = r"(?: ?\. ?|。|点| ?[\[({](?:dot|点)[\])}] ?| dot )"
+DOT = r"(?: ?\. ?|。| ?点 ?| ?[\[({](?:dot|点)[\])}] ?| dot )"
 WECHAT = (
-    r"(?:[微薇威徽围] ?信|[vw]信|绿泡泡|卫星号|微❤|(?<![a-z])(?:wechat|weixin|vx|wx)"
+    r"(?:[微薇威徽围] ?信|[vw]信|绿泡泡|卫星号|[微薇][❤x](?![a-z])"
+    r"|(?<=我的)v(?=[是 ]?[a-z])|(?<![a-z])(?:wechat|weixin|vx|wx)"
     r"|(?:加|\+|➕)我?[v薇微]|(?<![a-z])v(?=[:号 ])|[薇微](?=[:号]))"
 )
 QQ = (
@@ -42,6 +43,11 @@ NEXT = {  # further ones after the first: QQ：517470、1523370041
     "wechat": re.compile(rf" ?[、,，/;；和或及] ?(?=[a-z]+[a-z_\-]*[\d_\-]){ACCOUNT}"),
 }
 
+SPLIT_CARD = (  # a card number across the end of a line
+    rf"(?<!\d)(?<![a-z])[1-9](?:{SEPARATOR}\d){{3,17}} ?\n ?"
+    rf"\d(?:{SEPARATOR}\d){{2,14}}(?!\d)"
+)
+IS_ACCOUNT = re.compile("[号加搜是为叫改换:]|联系|添加|登记|记录|填写|备注|名")
 OTHER = re.compile(
     "音乐|浏览器|版本|订单|单号|流水|编号|金额|价|元|账|卡|电话|手机|热线|座机|邮编|股|代码|码|证"
     "|公众|小程序|服务号|订阅号|支付|链接|网址|截图|骗|转|付"
@@ -49,5 +55,7 @@ OTHER = re.compile(
 COUNTED = re.compile(r" ?(?:[分点个块毛条次人年月版]|积分|金币|以上|以下)")
 WECHAT_WORDS = frozenset(
     "wechat weixin android iphone windows official openid unionid appid server"
-    " mobile online offline service public personal business enterprise".split()
+    " mobile online offline service public personal business enterprise"
+    " welcome account number support contact customer system version desktop"
+    " iphone ipad macos google facebook twitter whatsapp telegram alipay paypal".split()
 )

@@ -41,6 +41,15 @@ NOT_REAL = re.compile(
 CREDIT_WORDS = re.compile(
     r"(?:代码|税号|识别号|执照|注册号|纳税人)[^0-9。；;!?！？\n]{0,8}$"
 )
+CREDIT_HEAD = re.compile(
+    "(?:1[1239]|2[19]|3[1-59]|4[19]|5[1239]|6[129]|7[129]|8[19]|9[123]|A[19]|N[1239]|Y1)"
+    "(?:[1-6]|10|71|8[123])"
+)
+# Free numbers of North America, 1-800-772-1213: public, and not from here.
+FOREIGN = re.compile(
+    r"1[-. ]+[2-9]\d\d[-. ]|18(?:00|88|77|66|55|44|33)[-. ]+\d{3}[-. ]"
+)
+PART_OF_CODE = re.compile(r"[a-z][-_]$|\d-$", re.ASCII)
 CARD_NEAR = re.compile(
     "卡|账[户号]|帐[户号]|转账|收款|汇|打款|打到|打给|户名|开户|存|取现|取款|刷|行|扣|还款|工资|代发"
     "|报销|支付|绑|pos|atm"

@@ -34,14 +34,15 @@ _COMMON, SURNAMES = frozenset(COMMON), frozenset(COMMON + RARE + WORDS_TOO)
 _NEVER_GIVEN = frozenset(
     "的了在于与及或是被将从给让请说称已未不也又再就才会须该由按据此等每各某们你我他她它"
     "这那哪谁什么吗呢吧啊个位者员号码户款额账卡证险价率务部司店后前期没很最但而"
-    "若还只则去做"
+    "还只则去做"
     "过退换缴买卖填写签对把叫问您女"
 )
 GIVEN_CHARACTERS = frozenset(GIVEN - _NEVER_GIVEN)
 ANY_GIVEN = frozenset(map(chr, range(0x4E00, 0xA000))) - _NEVER_GIVEN
 _ALSO_WORDS = frozenset(WORDS_TOO)
 _NOT_GIVEN = DATA | TITLES | AFTER.keys() | PAIRS
-_NEVER_LAST = frozenset("向为和先")
+_NEVER_LAST = frozenset("向为和先都系因若")
+_KNOWN_GIVEN = frozenset("芷若 兰若 海若 自若 静若 安若 沛若 向阳".split())
 _DOUBLE_RE = re.compile(DOUBLE)
 NOT_TWO = frozenset(_first_two())
 HAN_SET = frozenset(map(chr, range(0x4E00, 0xA000)))
@@ -60,7 +61,8 @@ _DOTTED = re.compile(
     rf"[{class_of(ANY_GIVEN | TRANSCRIBED)}]{{2,8}}(?: ?{_DOT} ?[{HAN}]{{2,8}}){{1,2}}"
 )
 _STRETCHED = re.compile(
-    rf"[{HAN}][ \u3000]{{1,2}}[{class_of(GIVEN_CHARACTERS)}](?![{HAN}])"
+    rf"[{HAN}][ \u3000]{{1,2}}[{class_of(GIVEN_CHARACTERS)}]"
+    rf"(?:[ \u3000]{{0,2}}(?!男)[{class_of(ANY_GIVEN)}])?(?![{HAN}])"
 )
 
 
@@ -92,7 +94,8 @@ def forms(text: str, begin: int, left: int) -> Iterator[tuple[int, int]]:
     """(end, points) of the readings of what begins at ``begin``."""
     head = text[begin]
     if not DOT_SET.isdisjoint(text[begin + 2 : begin + 10]):
-        dotted = _DOTTED.match(text, begin)
+        inside = text[begin - 1 : begin + 1] in PAIRS
+        dotted = None if inside else _DOTTED.match(text, begin)
         yield from _dotted(text, dotted) if dotted else ()
     if head in TRANSCRIBED:
         yield from _transcribed(text, begin)
@@ -102,7 +105,7 @@ def forms(text: str, begin: int, left: int) -> Iterator[tuple[int, int]]:
         return
     if double := _DOUBLE_RE.match(text, begin):
         for size in (2, 1):
-            given = _given(text[double.end() : double.end() + size], size)
+            given = given_points(text[double.end() : double.end() + size], size)
             if given >= 0 and not _is_title(text, double.end()):
                 yield double.end() + size, 1 + given
     if head not in SURNAMES or _is_title(text, begin + 1):
@@ -112,7 +115,7 @@ def forms(text: str, begin: int, left: int) -> Iterator[tuple[int, int]]:
     if _STRETCHED.match(text, begin):
         yield _STRETCHED.match(text, begin).end(), 1
     for size in (2, 1):
-        given = _given(text[begin + 1 : begin + 1 + size], size)
+        given = given_points(text[begin + 1 : begin + 1 + size], size)
         if given < 0:
             continue
         if word_too and size == 1 and before in HAN_SET:
@@ -120,7 +123,7 @@ def forms(text: str, begin: int, left: int) -> Iterator[tuple[int, int]]:
                 continue
         yield begin + 1 + size, given - (not common) - (word_too and size > 1)
     if text[begin + 1 : begin + 2] in SURNAMES:
-        if _given(text[begin + 2 : begin + 4], 2) == 2:
+        if given_points(text[begin + 2 : begin + 4], 2) == 2:
             yield begin + 4, 1 + common
 
 
@@ -140,11 +143,11 @@ def _is_title(text: str, place: int) -> bool:
     return text[place : place + 2] in TITLES
 
 
-def _given(word: str, size: int) -> int:
+def given_points(word: str, size: int) -> int:
     """Points of a given name: one a character, less for rare ones; -1 for none."""
     if (
         len(word) != size
-        or word[-1] in _NEVER_LAST
+        or (word[-1] in _NEVER_LAST and word not in _KNOWN_GIVEN)
         or (size > 1 and word in _NOT_GIVEN)
     ):
         return -1

@@ -14,11 +14,13 @@ from finllm_utils.data.pii_accounts import (
     COUNTED,
     DOT,
     GAP,
+    IS_ACCOUNT,
     LOCAL,
     NEXT,
     OTHER,
     QQ,
     SEPARATOR,
+    SPLIT_CARD,
     TLD,
     WECHAT,
     WECHAT_WORDS,
@@ -34,11 +36,14 @@ from finllm_utils.data.pii_context import (
     AMOUNT_AFTER,
     CARD_NEAR,
     CARD_WORDS,
+    CREDIT_HEAD,
     CREDIT_WORDS,
+    FOREIGN,
     GROUPINGS,
     ID_WORDS,
     LETTER_LABEL,
     NOT_REAL,
+    PART_OF_CODE,
     PASSPORT_WORDS,
     PHONE_WORDS,
     THING,
@@ -81,7 +86,14 @@ class Rule:
 
 
 def _far_wechat_end(match: re.Match) -> int:
-    return 0 if OTHER.search(match.group("gap")) else _wechat_end(match)
+    """An account of letters only needs a word that says so, and no English around."""
+    gap, account = match.group("gap"), match.group("value")
+    plain = account.isalpha()
+    if OTHER.search(gap) or (plain and not (gap and IS_ACCOUNT.search(gap))):
+        return 0
+    if plain and ("\n" in gap or re.match(" ?[a-z]", after_of(match))):
+        return 0
+    return _wechat_end(match)
 
 
 def _always(match: re.Match) -> int:
@@ -108,12 +120,6 @@ def _c(match: re.Match) -> str:
     return canonical(match.group())
 
 
-_CREDIT_HEAD = re.compile(
-    "(?:1[1239]|2[19]|3[1-59]|4[19]|5[1239]|6[129]|7[129]|8[19]|9[123]|A[19]|N[1239]|Y1)"
-    "(?:[1-6]|10|71|8[123])"
-)
-
-
 def _credit_end(match: re.Match) -> int:
     code, before = _c(match), before_of(match)
     if not is_credit_code(code):
@@ -121,7 +127,7 @@ def _credit_end(match: re.Match) -> int:
     if CREDIT_WORDS.search(before):
         return match.end()
     plain = code.isdigit() and (is_thing(match) or goes_on(match))
-    return match.end() if _CREDIT_HEAD.match(code) and not plain else 0
+    return match.end() if CREDIT_HEAD.match(code) and not plain else 0
 
 
 def _bank_end(match: re.Match) -> int:
@@ -145,23 +151,20 @@ def _bank_end(match: re.Match) -> int:
     return 0
 
 
-# Free numbers of North America, 1-800-772-1213: public, and not from here.
-_FOREIGN = re.compile(
-    r"1[-. ]+[2-9]\d\d[-. ]|18(?:00|88|77|66|55|44|33)[-. ]+\d{3}[-. ]"
-)
-
-
-_PART_OF_CODE = re.compile(r"[a-z][-_]$|\d-$", re.ASCII)
+def _split_card_end(match: re.Match) -> int:
+    """A card number in pieces needs a label, a known issuer and a valid sum."""
+    labelled = CARD_WORDS.search(before_of(match))
+    return match.end() if labelled and is_card_of_known_issuer(_c(match)) else 0
 
 
 def _mobile_end(match: re.Match) -> int:
     before = before_of(match)
     grouping = tuple(len(g) for g in re.findall(r"\d+", match.group("number")))
-    if _FOREIGN.match(match.group("number").lstrip("(")):
+    if FOREIGN.match(match.group("number").lstrip("(")):
         return 0
     labelled = bool(PHONE_WORDS.search(before)) and not THING.search(before)
     if not labelled:
-        if _PART_OF_CODE.search(before) and not LETTER_LABEL.search(before[:-1]):
+        if PART_OF_CODE.search(before) and not LETTER_LABEL.search(before[:-1]):
             return 0
         if grouping not in GROUPINGS or is_thing(match) or goes_on(match):
             return 0
@@ -291,9 +294,9 @@ RULES = (
     ),
     _rule(
         "email",
-        rf"{LOCAL}(?:(?: at |艾特|小老鼠)[a-z0-9\-]+"
+        rf"{LOCAL}(?:(?: at |艾特|小老鼠|圈a ?| ?[(\[]a[)\]] ?)[a-z0-9\-]+"
         rf"(?:(?: dot |点|\.)[a-z0-9\-]+)*(?:(?: dot )[a-z]{{2,9}}|(?:点|\.){TLD})"
-        rf"|(?<=[a-z0-9]{{3}})#(?:[a-z0-9\-]+\.)+{TLD})(?![a-z0-9.])",
+        rf"|(?:(?<=[a-z0-9]{{3}})#|@\n)(?:[a-z0-9\-]+\.)+{TLD})(?![a-z0-9.])",
         _spelled_end,
     ),
     _rule(
@@ -307,6 +310,7 @@ RULES = (
         r"(?![0-9a-z])",
         _credit_end,
     ),
+    Rule("bank_card", re.compile(SPLIT_CARD, re.ASCII), _split_card_end, 7),
     _rule(
         "bank_card",
         rf"{_START}(?<![a-z])[1-9](?:{SEPARATOR}\d){{12,18}}(?!\d)",
@@ -335,15 +339,15 @@ RULES = (
     _rule(
         "wechat",
         rf"{WECHAT}(?:{GAP}(?=[a-z]+[a-z_\-]*[\d_\-])"
-        r"|(?: ?号码|账号|帐号| ?号| ?id|[ 是]?:)[ :为是叫就([「“\"'\-—]*(?=[a-z])"
+        r"|(?: ?号码|账号|帐号| ?号| ?id|[ 是]?:)"
+        r"(?:登记|记录|填写?|备注|改成|换成|写)?[ :为是叫就([「“\"'\-—]*(?=[a-z])"
         r"|[(「“\"'] ?(?=[a-z]))"
         rf"{ACCOUNT}",
         _wechat_end,
     ),
     _rule(  # words between: 微信你记一下，lan_jing88
         "wechat",
-        rf"{WECHAT}(?P<gap>[^0-9a-z\n。；;!?！？@]{{0,12}})"
-        rf"(?=[a-z]+[a-z_\-]*[\d_\-]){ACCOUNT}",
+        rf"{WECHAT}(?P<gap>[^0-9a-z。；;!?！？@]{{0,12}}){ACCOUNT}",
         _far_wechat_end,
     ),
     _rule(  # "search for laosuanpan_66": only with two digits or a line in it

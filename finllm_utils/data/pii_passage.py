@@ -16,7 +16,7 @@ class Passage:
     def __init__(self, text: str) -> None:
         self.text = text
         self._known: dict[int, int] = {}
-        self._private: bool | None = None
+        self._counts: tuple[int, int] | None = None
 
     def points(self, place: int) -> int:
         """1 or 2 in private matters, 0 or -1 where nothing tells, less in news."""
@@ -29,20 +29,43 @@ class Passage:
             self._known[key] = near
         return self._known[key]
 
+    def may_name(self) -> bool:
+        """Whether names are worth a search: a private word, and no long public text."""
+        if len(self.text) > 3 * self._FAR:
+            return self._is_private()
+        return len(self.text) < self._FAR or bool(MATTER.search(self.text))
+
+    def is_service(self) -> bool:
+        """Whether the whole text is private, so that a generous look is in place."""
+        private, public = self._of_all()
+        few = len(self.text) < 2 * self._FAR
+        if not few and private < 6:
+            return False
+        return private > (public - 1 if few else 10 * public + 3) and private > 0
+
+    def is_clear(self) -> bool:
+        """Whether a short text speaks of private matters and of no public one."""
+        private, public = self._of_all()
+        return private > 1 and not public and len(self.text) < 2 * self._FAR
+
     def _is_private(self) -> bool:
-        """Whether a long text is about private matters throughout; asked once."""
-        if self._private is None:
-            private, public = _count(self.text)
-            self._private = private >= 3 and private >= 3 * public
-        return self._private
+        """Whether a long text is about private matters throughout."""
+        private, public = self._of_all()
+        return private >= 5 and private >= 8 * public
+
+    def _of_all(self) -> tuple[int, int]:
+        """The words of the whole text; counted once."""
+        if self._counts is None:
+            self._counts = _count(self.text)
+        return self._counts
 
 
 def _count(part: str) -> tuple[int, int]:
     """How many different words for private and for public matters there are."""
-    return len(set(_PRIVATE.findall(part))), len(set(_PUBLIC.findall(part)))
+    return len(set(MATTER.findall(part))), len(set(_PUBLIC.findall(part)))
 
 
-_PRIVATE = re.compile("|".join(map(re.escape, PRIVATE)))
+MATTER = re.compile("|".join(map(re.escape, PRIVATE)))
 _PUBLIC = re.compile("|".join(map(re.escape, PUBLIC)))
 
 

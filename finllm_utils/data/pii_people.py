@@ -40,6 +40,7 @@ from finllm_utils.data.pii_forms import (
     points_after,
 )
 from finllm_utils.data.pii_passage import Passage
+from finllm_utils.data.pii_private import private_names
 from finllm_utils.data.pii_surnames import (
     COMMON,
     DOUBLE,
@@ -136,11 +137,11 @@ def _before_dots(text: str) -> Iterator[int]:
         yield from range(match.start(), match.end() - 2)
 
 
-def find_names(text: str, heads: list[int]) -> Iterator[tuple[int, int]]:
+def find_names(text: str, passage: Passage) -> Iterator[tuple[int, int]]:
     """(begin, end) of names of private persons, and of their further mentions."""
     found: list[tuple[int, int]] = []
-    passage, last = Passage(text), -1
-    for begin in heads:
+    last = -1
+    for begin in name_heads(text):
         if begin < last or (
             text[begin - 1 : begin] == "、"
             and last != begin - 1
@@ -150,6 +151,9 @@ def find_names(text: str, heads: list[int]) -> Iterator[tuple[int, int]]:
         if (end := _name_end(text, begin, last, passage)) > 0:
             found.append((begin, end))
         last = abs(end) or last
+    for begin, end in private_names(text, passage, _left, found.copy()):
+        if not any(begin < e and b < end for b, e in found):
+            found.append((begin, end))
     if found:
         yield from found
         yield from _mentions(text, found)
