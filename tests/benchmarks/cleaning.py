@@ -2,8 +2,8 @@
 
 ``python -m tests.benchmarks.cleaning`` measures everything and writes
 ``results/cleaning.json``; ``--quick`` tries every part on a slice and writes nothing;
-``--full`` repeats the text to 1 GB for the memory test; ``--parts`` names some of
-speed scaling minhash memory duplicates pii gold. Speed per core is text over CPU seconds, of
+``--full`` repeats the text to 1 GB for the memory test; ``--parts`` measures some of
+speed scaling minhash memory duplicates pii gold and leaves the others as they were. Speed per core is text over CPU seconds, of
 all processes together, so that a busy machine or a helper thread changes nothing.
 """
 
@@ -21,6 +21,7 @@ from finllm_utils.config import DataConfig
 from finllm_utils.data.dedup import band_keys, signatures
 from finllm_utils.data.heldout import heldout_texts
 from finllm_utils.data.pipeline import STEPS, clean_corpus
+from finllm_utils.files import read_json
 from finllm_utils.profiles import load_profile
 from finllm_utils.records import Document
 from tests.benchmarks import cleaning_checks as checks
@@ -260,6 +261,13 @@ class Bench:
         return checks.gold_documents(self.folder / "gold", self.models)
 
 
+def beside_earlier(figures: dict, runs: dict) -> tuple[dict, dict]:
+    """The figures of some parts with those of the parts measured before."""
+    path = RESULTS / "cleaning.json"
+    earlier = read_json(path) if path.exists() else {"figures": {}, "runs": {}}
+    return earlier["figures"] | figures, earlier["runs"] | runs
+
+
 def main() -> None:
     """Measures the chosen parts, prints a table, writes the result of a whole run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -275,14 +283,16 @@ def main() -> None:
             say(part)
             found, notes = getattr(bench, part)()
             figures |= found
-            runs[part] = notes
+            runs[part] = notes | {"date": time.strftime("%Y-%m-%d", time.gmtime())}
             print_table(found, GOALS)
     runs["seconds"] = round(time.monotonic() - began)
     print()
     print_table(figures, GOALS)
-    if options.quick or set(options.parts) != set(PARTS):
-        print("a slice or a part only: no result was written")
+    if options.quick:
+        print("a slice only: no result was written")
         return
+    if set(options.parts) != set(PARTS):
+        figures, runs = beside_earlier(figures, runs)
     known = versions("numpy", "datatrove", "scikit-learn", "xxhash")
     for requirement in rivals.DATAJUICER[:1]:
         known |= dict([requirement.split("==")])
