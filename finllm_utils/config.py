@@ -7,6 +7,7 @@ them. Wrong values raise ``ValueError`` with the setting's name and the remedy.
 from dataclasses import dataclass, field
 
 from finllm_utils.config_data import DataConfig, require
+from finllm_utils.config_train import PretrainConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,70 +76,6 @@ class ModelConfig:
             f"model.num_kv_heads={self.num_kv_heads} must divide "
             f"model.num_heads={self.num_heads}",
         )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PretrainConfig:
-    """03 and 04: one pass of the pre-training loop."""
-
-    tokens: int
-    """Tokens to train on; 0 skips the pass."""
-    seq_len: int
-    """Tokens a packed row."""
-    micro_batch_size: int
-    """Rows a forward pass."""
-    global_batch_size: int
-    """Rows an optimiser step, over all processes."""
-    learning_rate: float
-    """Peak learning rate of matrices inside the layers."""
-    embedding_learning_rate: float
-    """Peak learning rate of embed_tokens and lm_head."""
-    warmup_steps: int
-    """Linear warm-up."""
-    min_lr_ratio: float = 0.05
-    """Learning rate at the end over its peak; the decay is linear."""
-    weight_decay: float = 0.0
-    """Decoupled decay of matrices; frozen rows need 0."""
-    max_grad_norm: float = 1.0
-    """Gradient clipping; 0 turns it off."""
-    zh_share: float
-    """Chinese share of the tokens; 0.75 is the recipe's zh:en 3:1."""
-    finance_share_start: float
-    """Finance share within each language at the start; 0.1 is 1:9."""
-    finance_share_end: float
-    """Finance share within each language at the end; 0.2 is 1:4."""
-    trainable: str = "all"
-    """all, or embeddings (embed_tokens and lm_head only)."""
-    log_every: int = 10
-    """Steps between log lines."""
-
-    def __post_init__(self) -> None:
-        require(
-            self.global_batch_size % self.micro_batch_size == 0,
-            f"global_batch_size={self.global_batch_size} must be a multiple of "
-            f"micro_batch_size={self.micro_batch_size}",
-        )
-        require(
-            self.trainable in ("all", "embeddings"),
-            f"trainable={self.trainable!r}: use 'all' or 'embeddings'",
-        )
-        for name in ("zh_share", "finance_share_start", "finance_share_end"):
-            require(0 <= getattr(self, name) <= 1, f"{name} must be in [0, 1]")
-
-    @property
-    def tokens_per_step(self) -> int:
-        """Tokens an optimiser step."""
-        return self.global_batch_size * self.seq_len
-
-    @property
-    def num_steps(self) -> int:
-        """Optimiser steps of the whole pass."""
-        return self.tokens // self.tokens_per_step
-
-    @property
-    def grad_accum_steps(self) -> int:
-        """Micro-batches an optimiser step on one process."""
-        return self.global_batch_size // self.micro_batch_size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

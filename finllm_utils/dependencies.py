@@ -21,7 +21,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 WHOLE_PROFILE = {"load_profile", "start_run", "as_table"}
 """The only functions that may take the whole profile from a notebook."""
 SETTINGS_MODULES = {
-    f"{PACKAGE}/{name}.py" for name in ("config", "config_data", "profiles")
+    f"{PACKAGE}/{name}.py"
+    for name in ("config", "config_data", "config_train", "profiles")
 }
 """Left out of the modules: their values count section by section instead."""
 _MODULE_NAME = re.compile(rf"{PACKAGE}(\.\w+)+(:\w+)?")

@@ -11,7 +11,7 @@ from finllm_utils.dependencies import PACKAGE, REPOSITORY, imported_names
 
 ROOT = REPOSITORY / PACKAGE
 LAYERS = (
-    {"files", "config", "config_data", "profiles", "records"},
+    {"files", "config", "config_data", "config_train", "profiles", "records"},
     {"runtime"},
     {"finance", "corpora"},
     {"data", "tokenizer", "model"},

@@ -1,0 +1,117 @@
+"""Settings of continued pre-training; import them from ``config``."""
+
+from dataclasses import dataclass
+
+from finllm_utils.config_data import require
+
+CHOICES = {
+    "trainable": ("all", "embeddings", "new_rows", "lora"),
+    "schedule": ("linear", "cosine", "wsd"),
+    "document_order": ("shuffled", "knowledge_first"),
+    "compile": ("auto", "always", "never"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainConfig:
+    """03 and 04: one pass of the pre-training loop."""
+
+    tokens: int
+    """Tokens to train on; 0 skips the pass."""
+    seq_len: int
+    """Tokens a packed row."""
+    micro_batch_size: int
+    """Rows a forward pass of one process."""
+    global_batch_size: int
+    """Rows an optimiser step, over all processes."""
+    learning_rate: float
+    """Peak learning rate of matrices inside the layers."""
+    embedding_learning_rate: float
+    """Peak learning rate of embed_tokens and lm_head."""
+    warmup_steps: int
+    """Linear warm-up."""
+    schedule: str = "linear"
+    """How the rate falls after the warm-up: linear, cosine, or wsd (stays at its peak,
+    then falls linearly over the last ``decay_share`` of the steps)."""
+    decay_share: float = 0.2
+    """Share of the steps in which a wsd schedule decays."""
+    min_lr_ratio: float = 0.05
+    """Learning rate at the end over its peak."""
+    weight_decay: float = 0.0
+    """Decoupled decay of matrices; frozen rows need 0."""
+    max_grad_norm: float = 1.0
+    """Gradient clipping; 0 turns it off."""
+    zh_share: float
+    """Chinese share of the tokens; 0.75 is the recipe's zh:en 3:1."""
+    finance_share_start: float
+    """Finance share within each language at the start; 0.1 is 1:9."""
+    finance_share_end: float
+    """Finance share within each language at the end; 0.2 is 1:4."""
+    mixture_points: tuple[tuple[float, float, float], ...] = ()
+    """Points (progress in [0, 1], Chinese share, finance share within each language)
+    of a piecewise-linear schedule; empty: the line that the three fields above draw."""
+    react_to_loss: float = 0.0
+    """How strongly the mixture moves to domains whose loss still falls; 0: never."""
+    document_order: str = "shuffled"
+    """shuffled, or knowledge_first: documents of high quality score come earlier."""
+    trainable: str = "all"
+    """all; embeddings (embed_tokens and lm_head only); new_rows (only their rows beyond
+    the base's vocabulary); lora (adapters on every layer, and the embeddings)."""
+    lora_rank: int = 16
+    """Rank of the adapters when ``trainable`` is lora."""
+    plateau_steps: int = 0
+    """Stop when the mean loss of this many steps is not ``plateau_gain`` lower than
+    that of as many before; 0: run all steps."""
+    plateau_gain: float = 0.01
+    """Nats a token that count as progress."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints; 0: none, a killed pass starts again."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints kept while the pass runs."""
+    activation_checkpointing: bool = False
+    """Recompute each layer in the backward pass: less memory, a third more work."""
+    compile: str = "auto"
+    """torch.compile of each layer: auto (where a compiler exists and the pass is long
+    enough to pay for it), always, never."""
+    attention: str = "auto"
+    """auto takes the best present for packed documents; or the name of a back end."""
+    spike_factor: float = 0.0
+    """A loss above the recent median by this many of its deviations rolls back to the
+    last checkpoint and skips the batches; 0: off."""
+    log_every: int = 10
+    """Steps between log lines."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.global_batch_size % self.micro_batch_size == 0,
+            f"global_batch_size={self.global_batch_size} must be a multiple of "
+            f"micro_batch_size={self.micro_batch_size}",
+        )
+        for name, known in CHOICES.items():
+            value = getattr(self, name)
+            require(value in known, f"{name}={value!r}: use one of {', '.join(known)}")
+        shares = ("zh_share", "finance_share_start", "finance_share_end")
+        for name in (*shares, "decay_share", "min_lr_ratio"):
+            require(0 <= getattr(self, name) <= 1, f"{name} must be in [0, 1]")
+        places = [point[0] for point in self.mixture_points]
+        require(
+            places == sorted(places)
+            and all(0 <= v <= 1 for point in self.mixture_points for v in point),
+            "mixture_points: progress must rise, and every number be in [0, 1]",
+        )
+        require(self.keep_checkpoints >= 1, "keep_checkpoints must be at least 1")
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens an optimiser step."""
+        return self.global_batch_size * self.seq_len
+
+    @property
+    def num_steps(self) -> int:
+        """Optimiser steps of the whole pass."""
+        return self.tokens // self.tokens_per_step
+
+    @property
+    def grad_accum_steps(self) -> int:
+        """Micro-batches an optimiser step on one process."""
+        return self.global_batch_size // self.micro_batch_size
