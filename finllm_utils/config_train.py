@@ -78,6 +78,12 @@ class PretrainConfig:
     spike_factor: float = 0.0
     """A loss above the recent median by this many of its deviations rolls back to the
     last checkpoint and skips the batches; 0: off."""
+    eval_every: int = 0
+    """Steps between calls of the scoring callback; 0: never."""
+    num_replicas: int = 1
+    """Several processes: copies of the sharded model (HSDP); 1 shards over all."""
+    keep_gathered: bool = False
+    """Several processes: keep whole weights between the micro-batches of a step."""
     log_every: int = 10
     """Steps between log lines."""
 
@@ -99,7 +105,10 @@ class PretrainConfig:
             and all(0 <= v <= 1 for point in self.mixture_points for v in point),
             "mixture_points: progress must rise, and every number be in [0, 1]",
         )
-        require(self.keep_checkpoints >= 1, "keep_checkpoints must be at least 1")
+        for name in ("keep_checkpoints", "num_replicas", "lora_rank", "log_every"):
+            require(getattr(self, name) >= 1, f"{name} must be at least 1")
+        for name in ("checkpoint_every", "eval_every", "plateau_steps", "spike_factor"):
+            require(getattr(self, name) >= 0, f"{name} must not be negative; 0 is off")
 
     @property
     def tokens_per_step(self) -> int:

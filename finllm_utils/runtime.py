@@ -4,9 +4,9 @@
 stage's part of ``report.json``. Nothing here trains or scores anything.
 """
 
-import json
 import os
 import random
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -23,6 +23,12 @@ from finllm_utils.files import (
     require_finite,
     write_json,
 )
+from finllm_utils.metrics import (
+    EVENTS_FOLDER,
+    METRICS_FILE,
+    MetricsLog,
+    plain_numbers,
+)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -36,7 +42,7 @@ class Run:
     cfg: Profile
     seed: int
     started: float = field(default_factory=time.monotonic)
-    _board: object = None
+    _metrics: MetricsLog | None = None
 
     @property
     def stage_dir(self) -> Path:
@@ -59,33 +65,21 @@ class Run:
 
     def log(self, step: int, **values: float) -> None:
         """Appends named numbers to ``metrics.jsonl``, flushed, and to TensorBoard."""
-        values = _plain(values)
-        require_finite(values, f"{self.stage}, step {step}")
-        line = {"step": step, "seconds": round(time.monotonic() - self.started, 3)}
-        self.stage_dir.mkdir(parents=True, exist_ok=True)
-        with open(self.stage_dir / "metrics.jsonl", "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(line | values) + "\n")
-            handle.flush()
-        if self._board is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(self.stage_dir / "tensorboard"))
-        for key, value in values.items():
-            self._board.add_scalar(key, value, step)
-        self._board.flush()
+        if self._metrics is None:
+            self._metrics = MetricsLog(
+                self.stage_dir,
+                tensorboard=self.cfg.runtime.tensorboard,
+                started=self.started,
+            )
+        self._metrics.write(step, values)
 
     def report(self, **values: float | str | bool) -> None:
         """Adds flat ``<group>.<metric>`` keys to the report: ``**{"a.b": 1}``."""
         path = self.stage_dir / "report.json"
-        plain = _plain(values)
+        plain = plain_numbers(values)
         require_finite(plain, path)
         known = read_json(path) if path.exists() else {}
         write_json(path, known | plain)
-
-
-def _plain(values: dict) -> dict:
-    """Values with NumPy and torch scalars as Python numbers."""
-    return {k: v.item() if hasattr(v, "item") else v for k, v in values.items()}
 
 
 def start_run(
@@ -104,8 +98,9 @@ def start_run(
         f"stage folder {run.stage_dir}",
         "wait for it, shut its kernel down, or use another run folder",
     )
-    for stale in ("metrics.jsonl", "report.json"):
+    for stale in (METRICS_FILE, "report.json"):
         (run.stage_dir / stale).unlink(missing_ok=True)
+    shutil.rmtree(run.stage_dir / EVENTS_FOLDER, ignore_errors=True)
     seed_everything(seed)
     if quiet:
         quieten()

@@ -59,9 +59,16 @@ def test_report_adds_plain_values(run):
 def test_a_new_start_clears_the_old_numbers(run, tmp_path):
     run.report(**{"a.x": 1})
     run.log(1, loss=1.0)
+    assert list((run.stage_dir / "tensorboard").iterdir())
     runtime.start_run(str(tmp_path), run.cfg, 0, stage="04_x", quiet=False)
-    assert not (run.stage_dir / "report.json").exists()
-    assert not (run.stage_dir / "metrics.jsonl").exists()
+    assert {p.name for p in run.stage_dir.iterdir()} == {".lock"}
+
+
+def test_tensorboard_can_be_turned_off(tmp_path):
+    cfg = load_profile("toy", {"runtime.tensorboard": False})
+    stage = runtime.Run(directory=tmp_path, stage="04_x", cfg=cfg, seed=0)
+    stage.log(1, loss=1.0)
+    assert {p.name for p in stage.stage_dir.iterdir()} == {"metrics.jsonl"}
 
 
 def test_missing_artifact_names_the_notebook(run):

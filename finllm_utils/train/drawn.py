@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from finllm_utils.config import PretrainConfig
-from finllm_utils.train.mixture import DOMAINS, plan_rows
-from finllm_utils.train.pretrain import MixedRows
+from finllm_utils.train.mixture import DOMAINS, RowSampler
+from finllm_utils.train.rows import MixedRows
 
 
 def drawn_token_ids(
@@ -15,14 +15,17 @@ def drawn_token_ids(
     """Token ids by domain that ``pretrain`` with the same arguments reads.
 
     Rows are cut at each BOS: a count model sees documents start where the model does.
+    It follows the plan, not what ``react_to_loss`` made of it.
     """
-    plan = plan_rows(cfg, cfg.num_steps * cfg.global_batch_size, seed)
-    rows = MixedRows(bins, plan, cfg.seq_len, seed)
+    num_rows = cfg.num_steps * cfg.global_batch_size
+    plan = RowSampler(cfg, num_rows, seed)
+    rows = MixedRows(bins, plan, cfg.seq_len, seed, cfg.document_order)
     segments: dict[str, list[list[int]]] = {domain: [] for domain in DOMAINS}
-    for i, domain in enumerate(plan.domain):
+    for i in range(num_rows):
         row = rows.batch(i, 1)[0]
         cuts = torch.nonzero(row == bos_id).flatten().tolist()
         edges = sorted({0, *cuts, len(row)})
         parts = zip(edges[:-1], edges[1:], strict=True)
-        segments[DOMAINS[domain]] += [row[a:b].tolist() for a, b in parts]
+        domain = DOMAINS[rows.domains(i, 1)[0]]
+        segments[domain] += [row[a:b].tolist() for a, b in parts]
     return segments

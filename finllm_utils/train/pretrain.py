@@ -1,88 +1,50 @@
 """The pre-training loop, for the English base, stage 1 and stage 2 alike.
 
 What differs between them is data and which parameters learn; both come from the config.
-Called by notebooks 03 and 04; scoring comes from outside through callbacks.
+Called by notebooks 03 and 04 and by ``worker``; scoring comes from outside through
+callbacks. One process trains the model it is given in place, in the run's dtype with
+float32 masters; several shard a copy of it and leave the result in rank 0's model.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedModel
 
 from finllm_utils.config import PretrainConfig, RuntimeConfig
-from finllm_utils.runtime import resolve_device, resolve_dtype
-from finllm_utils.train.bins import PackedBin, labels_of, position_ids
-from finllm_utils.train.cross_entropy import tiled_cross_entropy
-from finllm_utils.train.mixture import DOMAINS, RowPlan, plan_rows
-from finllm_utils.train.optim import MasterAdamW, linear_rate
+from finllm_utils.train.loss import token_loss_sum
+from finllm_utils.train.mixture import RowSampler
+from finllm_utils.train.progress import peak_memory_bytes
+from finllm_utils.train.rows import MixedRows
+from finllm_utils.train.running import Pass
+
+__all__ = ["MixedRows", "PretrainResult", "pretrain", "token_loss_sum"]
 
 LogCallback = Callable[[int, dict[str, float]], None]
+EvalCallback = Callable[[int, PreTrainedModel], dict[str, float] | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PretrainResult:
     """What a pass did."""
 
-    plan: RowPlan
-    num_tokens: int
-    seconds: float
-    losses: tuple[float, ...]  # nats a token, one a step
+    plan: RowSampler  # what was drawn; ``plan()`` gives every row as arrays
+    num_tokens: int  # trained on; at a plateau, up to there
+    seconds: float  # of training, those before a resume included
+    losses: tuple[float, ...]  # nats a token, one a trained step
+    num_steps: int = 0  # gone through, skipped ones included
+    stopped_by: str = "end"  # end or plateau
+    resumed_from: int | None = None  # step of the checkpoint that this call began at
+    skipped_steps: tuple[int, ...] = ()  # whose batches were left out after a spike
+    data_wait_seconds: float = 0.0  # of ``seconds``: waiting for rows
+    peak_memory_bytes: int = 0  # of the accelerator, or of this process
+    notes: tuple[str, ...] = ()  # what was out of the ordinary, as logged
 
     @property
     def tokens_per_s(self) -> float:
         """Trained tokens a second, reading and optimiser included."""
         return self.num_tokens / self.seconds
-
-
-class MixedRows:
-    """Rows of all domains in the order of a plan."""
-
-    def __init__(self, folder: Path, plan: RowPlan, seq_len: int, seed: int) -> None:
-        """Opens the bins that the plan draws from."""
-        self._plan = plan
-        self._bins = {
-            d: PackedBin(folder, name, seq_len, seed)
-            for d, name in enumerate(DOMAINS)
-            if (plan.domain == d).any()
-        }
-
-    def batch(self, start: int, size: int) -> torch.Tensor:
-        """Rows ``start`` to ``start + size`` of the plan, (B, T) int64."""
-        rows = [
-            self._bins[int(self._plan.domain[i])].row(int(self._plan.index[i]))
-            for i in range(start, start + size)
-        ]
-        return torch.stack([torch.from_numpy(row) for row in rows])
-
-
-def token_loss_sum(
-    model: PreTrainedModel, rows_BT: torch.Tensor, bos_id: int
-) -> tuple[torch.Tensor, int]:
-    """Summed cross-entropy in nats over the labelled tokens, and their number.
-
-    No attention mask and no cache: only then do restarting positions isolate documents.
-    """
-    device = next(model.parameters()).device
-    labels = labels_of(rows_BT, bos_id).flatten().to(device)
-    hidden_BTD = model.model(
-        input_ids=rows_BT.to(device),
-        position_ids=position_ids(rows_BT, bos_id).to(device),
-        use_cache=False,
-    ).last_hidden_state
-    kept = labels != -100
-    loss = tiled_cross_entropy(
-        hidden_BTD.flatten(0, 1)[kept], model.lm_head.weight, labels[kept]
-    )
-    return loss, int(kept.sum())
-
-
-def select_trainable(model: PreTrainedModel, names: set[str] | None) -> None:
-    """Lets only the named parameters learn; None means all."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(names is None or name in names)
 
 
 def pretrain(
@@ -94,6 +56,9 @@ def pretrain(
     embedding_names: set[str],
     seed: int,
     on_log: LogCallback | None = None,
+    on_eval: EvalCallback | None = None,
+    checkpoints: Path | None = None,
+    first_new_row: int = 0,
 ) -> PretrainResult:
     """Trains ``model`` in place for ``cfg.num_steps`` steps; weights end up in float32.
 
@@ -101,65 +66,73 @@ def pretrain(
         bins: folder written by ``bins.write_bin``, one bin a domain.
         embedding_names: parameters with the embedding rate; the only ones that learn
             when ``cfg.trainable`` is "embeddings".
-        on_log: called every ``cfg.log_every`` steps with named numbers.
+        on_log: called every ``cfg.log_every`` steps with named numbers, on rank 0.
+        on_eval: called every ``cfg.eval_every`` steps and at the end with the model,
+            on rank 0; what it returns joins the logged numbers.
+        checkpoints: folder of this pass's checkpoints; it resumes from the newest.
+            They stay when the pass ends: call ``checkpoint.remove_checkpoints`` once
+            the model is saved.
+        first_new_row: first embedding row that learns when ``cfg.trainable`` is
+            "new_rows".
 
-    Raises: ValueError when the loss stops being finite, with the step and the remedy.
+    Raises: ValueError when the loss stops being finite or diverges, or for settings,
+    bins or checkpoints that do not belong together, each with the remedy.
     """
-    frozen = {n: p.detach().clone() for n, p in model.named_parameters()}
-    select_trainable(model, embedding_names if cfg.trainable == "embeddings" else None)
-    plan = plan_rows(cfg, cfg.num_steps * cfg.global_batch_size, seed)
-    rows = MixedRows(bins, plan, cfg.seq_len, seed)
-    optimizer = MasterAdamW(model, cfg, embedding_names)
-    _cast_parameters(model.to(resolve_device(runtime.device)).train(), runtime.dtype)
-    bos_id = model.config.bos_token_id
-    losses, num_tokens, started = [], 0, time.perf_counter()
-    for step in range(cfg.num_steps):
-        loss_sum, count = 0.0, 0
-        first = step * cfg.global_batch_size
-        for start in range(0, cfg.global_batch_size, cfg.micro_batch_size):
-            batch_BT = rows.batch(first + start, cfg.micro_batch_size)
-            loss, num_labels = token_loss_sum(model, batch_BT, bos_id)
-            # Rows hold nearly equal numbers of labels: dividing by the row budget keeps
-            # the gradient the mean over tokens without a second pass to count them.
-            (loss / cfg.tokens_per_step).backward()
-            loss_sum, count = loss_sum + float(loss.detach()), count + num_labels
-        rate = linear_rate(step, cfg.num_steps, cfg.warmup_steps, cfg.min_lr_ratio)
-        norm = optimizer.step(rate)
-        losses.append(loss_sum / count)
-        num_tokens += cfg.tokens_per_step
-        _check_finite(losses[-1], step)
-        if on_log and (step % cfg.log_every == 0 or step == cfg.num_steps - 1):
-            speed = num_tokens / (time.perf_counter() - started)
-            values = {"loss": losses[-1], "grad_norm": norm, "rate": rate}
-            on_log(step, values | {"tokens": num_tokens, "tokens_per_s": speed})
-    seconds = time.perf_counter() - started
-    _restore_float32(model, optimizer, frozen)
-    return PretrainResult(
-        plan=plan, num_tokens=num_tokens, seconds=seconds, losses=tuple(losses)
+    running = Pass(
+        model,
+        Path(bins),
+        cfg,
+        runtime,
+        embedding_names=embedding_names,
+        seed=seed,
+        checkpoints=checkpoints,
+        first_new_row=first_new_row,
     )
+    try:
+        running.resume()
+        while not running.finished:
+            values = running.step()
+            if values is not None:
+                _report(running, values, on_log, on_eval)
+            running.save_when_due()
+    finally:
+        running.settle()
+    result = _result(running)
+    running.placed.leave()
+    return result
 
 
-def _cast_parameters(model: PreTrainedModel, dtype: str) -> None:
-    """Casts weights only: rotary frequencies in bfloat16 would turn by wrong angles."""
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(resolve_dtype(dtype))
-
-
-def _check_finite(loss: float, step: int) -> None:
-    if not (loss < float("inf")):
-        raise ValueError(
-            f"step {step}: the loss is {loss}; lower learning_rate and "
-            "embedding_learning_rate, or raise warmup_steps, and run the notebook again"
-        )
-
-
-@torch.no_grad()
-def _restore_float32(
-    model: PreTrainedModel, optimizer: MasterAdamW, before: dict[str, torch.Tensor]
+def _report(
+    running: Pass,
+    values: dict[str, float],
+    on_log: LogCallback | None,
+    on_eval: EvalCallback | None,
 ) -> None:
-    """Leaves float32 masters in the model, and frozen weights bit for bit as before."""
-    model.float().eval()
-    masters = optimizer.masters()
-    for name, parameter in model.named_parameters():
-        parameter.copy_(masters.get(name, before[name]))
-        parameter.requires_grad_(True)
+    """Calls the callbacks that are due after a step, the log with what both know."""
+    cfg, step = running.cfg, running.progress.step - 1
+    scores: dict[str, float] = {}
+    due = cfg.eval_every and (step + 1) % cfg.eval_every == 0
+    if on_eval and cfg.eval_every and (due or running.finished):
+        with running.watch.stopped(), running.placed.whole_model() as whole:
+            if running.world.leads:
+                scores = on_eval(step, whole) or {}
+    last = running.finished or step % cfg.log_every == 0
+    if on_log and running.world.leads and (last or scores):
+        on_log(step, values | running.log_values() | scores)
+
+
+def _result(running: Pass) -> PretrainResult:
+    progress, watch = running.progress, running.watch
+    return PretrainResult(
+        plan=running.rows.plan,
+        num_tokens=running.num_tokens,
+        seconds=watch.seconds,
+        losses=tuple(progress.losses),
+        num_steps=progress.step,
+        stopped_by="plateau" if running.plateau else "end",
+        resumed_from=running.resumed_from,
+        skipped_steps=tuple(progress.skipped),
+        data_wait_seconds=watch.waited,
+        peak_memory_bytes=peak_memory_bytes(running.device),
+        notes=tuple(running.notes),
+    )

@@ -21,7 +21,6 @@ from finllm_utils.config import DataConfig
 from finllm_utils.data.dedup import band_keys, signatures
 from finllm_utils.data.heldout import heldout_texts
 from finllm_utils.data.pipeline import STEPS, clean_corpus
-from finllm_utils.files import read_json
 from finllm_utils.profiles import load_profile
 from finllm_utils.records import Document
 from tests.benchmarks import cleaning_checks as checks
@@ -30,6 +29,7 @@ from tests.benchmarks.harness import (
     ENVIRONMENTS,
     RESULTS,
     alternate,
+    beside_earlier,
     call_in,
     measured,
     print_table,
@@ -261,13 +261,6 @@ class Bench:
         return checks.gold_documents(self.folder / "gold", self.models)
 
 
-def beside_earlier(figures: dict, runs: dict) -> tuple[dict, dict]:
-    """The figures of some parts with those of the parts measured before."""
-    path = RESULTS / "cleaning.json"
-    earlier = read_json(path) if path.exists() else {"figures": {}, "runs": {}}
-    return earlier["figures"] | figures, earlier["runs"] | runs
-
-
 def main() -> None:
     """Measures the chosen parts, prints a table, writes the result of a whole run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -292,7 +285,7 @@ def main() -> None:
         print("a slice only: no result was written")
         return
     if set(options.parts) != set(PARTS):
-        figures, runs = beside_earlier(figures, runs)
+        figures, runs = beside_earlier("cleaning", figures, runs)
     known = versions("numpy", "datatrove", "scikit-learn", "xxhash")
     for requirement in rivals.DATAJUICER[:1]:
         known |= dict([requirement.split("==")])

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from finllm_utils.files import read_json
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).resolve().parent / "results"
 ENVIRONMENTS = REPOSITORY / "runs" / "bench-envs"
@@ -206,6 +208,13 @@ def versions(*names: str) -> dict[str, str]:
     return {"python": platform.python_version()} | {
         n: metadata.version(n) for n in names
     }
+
+
+def beside_earlier(name: str, figures: dict, runs: dict) -> tuple[dict, dict]:
+    """The figures of some parts with those of the parts measured before."""
+    path = RESULTS / f"{name}.json"
+    earlier = read_json(path) if path.exists() else {"figures": {}, "runs": {}}
+    return earlier["figures"] | figures, earlier["runs"] | runs
 
 
 def write_result(

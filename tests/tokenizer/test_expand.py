@@ -1,17 +1,24 @@
 """Expansion: ids stay, texts come back, the chat template is what training expects."""
 
+import json
+
 import pytest
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from finllm_utils.tokenizer.base import load_base_tokenizer
+from finllm_utils.config import TokenizerConfig
+from finllm_utils.corpora.characters import standard_characters
+from finllm_utils.tokenizer.byte_level import to_symbols
 from finllm_utils.tokenizer.expand import (
     CHAT_TOKENS,
     add_pieces,
     as_pretrained,
     characters_to_add,
+    expand,
     padded_rows,
 )
-from finllm_utils.tokenizer.report import ids_equal, measure, round_trip_failures
+from finllm_utils.tokenizer.report import ids_equal, round_trip_failures
+from finllm_utils.tokenizer.stand_in import train_byte_level
 
 ENGLISH = (
     "The premium is refunded within thirty days.",
@@ -21,15 +28,35 @@ CHINESE = ("贷款税务赔付", "龘靐齉爩麤", "利率为3.45%，期限 30 
 
 
 @pytest.fixture(scope="module")
-def base():
-    return load_base_tokenizer("mistral-v1")
+def base(mistral):
+    return mistral
 
 
 @pytest.fixture(scope="module")
-def expanded(base):
-    return as_pretrained(
-        add_pieces(base, characters_to_add("standard-8105", base)), chat=True
-    )
+def expanded(mistral_grown):
+    return as_pretrained(mistral_grown.tokenizer, chat=True)
+
+
+def test_the_default_ids_are_those_of_a_vocabulary_with_characters_behind_it(
+    base, expanded
+):
+    """The construction of the first version of the course, piece by piece."""
+    value = json.loads(base.to_str())
+    vocab = value["model"]["vocab"]
+    for character in standard_characters():
+        if character not in vocab:
+            vocab[character] = len(vocab)
+    for token in ("<pad>", *CHAT_TOKENS):
+        vocab[token] = len(vocab)
+    assert expanded.get_vocab() == vocab and len(vocab) == 38_861
+    model = json.loads(expanded.backend_tokenizer.to_str())["model"]
+    assert model["merges"] == value["model"]["merges"]
+    cfg = TokenizerConfig(base="mistral-v1")
+    assert (cfg.strategy, cfg.charset) == ("characters", "standard-8105")
+    grown = expand(base, cfg)
+    assert grown.tokenizer.get_vocab() == {
+        piece: i for piece, i in vocab.items() if i < 38_855
+    }
 
 
 def test_counts_of_missing_characters(base):
@@ -94,10 +121,41 @@ def test_padded_rows():
     assert padded_rows(128, 128) == 128
 
 
-def test_measure_by_hand(base):
-    before = as_pretrained(base, chat=False)
-    found = measure(before, ["税"])  # a space piece and three bytes
-    assert (found.num_chars, found.num_tokens, found.num_byte_tokens) == (1, 4, 3)
-    assert found.byte_share == 0.75 and found.tokens_per_char == 4
-    with pytest.raises(ValueError, match="no text"):
-        measure(before, [])
+def test_a_list_of_words_is_no_character_file(base, tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("贷\n债\n赔付\n税\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="line 3: '赔付' is a word.*one a line"):
+        characters_to_add(str(path), base)
+    path.write_text("贷\n债\n税\n", encoding="utf-8")
+    assert characters_to_add(str(path), base) == ["贷", "债", "税"]
+    path.write_text("贷债" * 30 + "\n税押\n", encoding="utf-8")
+    assert characters_to_add(str(path), base) == ["贷", "债", "税", "押"]
+    path.write_text(" \n", encoding="utf-8")
+    with pytest.raises(ValueError, match="empty"):
+        characters_to_add(str(path), base)
+    path.write_bytes("贷".encode("gb18030"))
+    with pytest.raises(ValueError, match="not UTF-8"):
+        characters_to_add(str(path), base)
+
+
+def test_ids_outside_the_model_stay_in_front_of_new_pieces(byte_base):
+    """Qwen numbers its chat tokens behind the model's pieces."""
+    size = byte_base.get_vocab_size()
+    base = Tokenizer.from_str(byte_base.to_str())
+    base.add_special_tokens(["<|im_sep|>"])
+    after = as_pretrained(add_pieces(base, ["押", "债"]), chat=True)
+    tokens = after.convert_ids_to_tokens(range(size, len(after)))
+    assert tokens[0] == "<|im_sep|>" and tokens[1] == to_symbols("押")
+    assert tokens[-6:] == ["<pad>", *CHAT_TOKENS]
+    assert len(set(after.get_vocab().values())) == len(after)
+    assert after.tokenize("<|im_sep|>押") == ["<|im_sep|>", to_symbols("押")]
+
+
+def test_a_base_without_bos_gets_one_and_without_eos_is_refused():
+    plain = train_byte_level(["a b"], 257)
+    before = as_pretrained(plain, chat=False)
+    assert before.bos_token == before.eos_token == "<|endoftext|>"
+    after = as_pretrained(plain, chat=True)
+    assert after.bos_token == "<s>" and after.bos_token_id == len(after) - 1
+    with pytest.raises(ValueError, match="document's end"):
+        as_pretrained(train_byte_level(["a b"], 256, ()), chat=True)

@@ -17,9 +17,12 @@ from finllm_utils.tokenizer.base import load_base_tokenizer
 from finllm_utils.tokenizer.expand import add_pieces, as_pretrained
 from finllm_utils.train.bins import write_bin
 from finllm_utils.train.drawn import drawn_token_ids
-from finllm_utils.train.optim import MasterAdamW, linear_rate
+from finllm_utils.train.loss import batch_loss, prepare_batch
+from finllm_utils.train.mixture import DOMAINS
+from finllm_utils.train.optim import MasterAdamW
 from finllm_utils.train.pretrain import pretrain, token_loss_sum
 from finllm_utils.train.throughput import flops_per_token
+from tests.train import tiny
 
 RUNTIME = RuntimeConfig(dtype="bfloat16", num_workers=1, device="cpu")
 CFG = dataclasses.replace(
@@ -110,8 +113,8 @@ def test_loss_equals_the_libraries_on_one_document():
 
 def test_a_diverged_loss_names_the_step_and_the_remedy(bins, monkeypatch):
     monkeypatch.setattr(
-        "finllm_utils.train.pretrain.tiled_cross_entropy",
-        lambda hidden, weight, labels: hidden.sum() * float("nan"),
+        "finllm_utils.train.loss.tiled_cross_entropy",
+        lambda hidden, *rest, **more: hidden.sum() * float("nan"),
     )
     with pytest.raises(ValueError, match="step 0: .*learning_rate"):
         run_once(bins)
@@ -136,12 +139,6 @@ def test_master_weights_keep_updates_that_bfloat16_would_lose():
         optimizer.step(1.0)
     assert optimizer.masters()["weight"].item() == pytest.approx(0.992, abs=1e-4)
     assert layer.weight.item() == pytest.approx(0.992, abs=2e-3)
-
-
-def test_linear_rate_by_hand():
-    assert linear_rate(0, 10, 2, 0.1) == 0.5
-    assert linear_rate(2, 10, 2, 0.1) == pytest.approx(1.0)
-    assert linear_rate(6, 10, 2, 0.1) == pytest.approx(0.1 + 0.9 * 0.5)
 
 
 @pytest.mark.parametrize("tie", [True, False])
@@ -171,6 +168,99 @@ def test_expansion_refuses_what_cannot_be(tokenizer):
         expand_embeddings(model, tokenizer, tokenizer, num_rows=32_000, method="best")
     with pytest.raises(ValueError, match="num_rows"):
         expand_embeddings(model, tokenizer, tokenizer, num_rows=10)
+
+
+@pytest.fixture(scope="module")
+def small_bins(tmp_path_factory):
+    return tiny.write_bins(tmp_path_factory.mktemp("small_bins"))
+
+
+def test_what_is_logged_and_scored(small_bins):
+    lines, scored = [], []
+
+    def on_eval(step, model):
+        assert not model.training
+        scored.append(step)
+        return {"bpb/english": 1.5}
+
+    model, result = tiny.train(
+        small_bins,
+        tokens=8 * 256,
+        log_every=3,
+        eval_every=4,
+        schedule="cosine",
+        on_log=lambda step, values: lines.append((step, values)),
+        on_eval=on_eval,
+    )
+    assert scored == [3, 7] and not model.training
+    assert [step for step, _ in lines] == [0, 3, 6, 7]
+    assert [line["loss"] for _, line in lines] == [
+        result.losses[s] for s in (0, 3, 6, 7)
+    ]
+    for step, line in lines:
+        assert ("bpb/english" in line) == (step in scored)
+        assert line["tokens"] == (step + 1) * 256
+        assert line["tokens_per_s"] > 0 and 0 <= line["data_wait"] < 1
+        assert {"rate", "grad_norm"} < line.keys()
+    # between two lines each domain's loss is its own mean: weighted, they give the whole
+    domains = result.plan.draw(8, 24)[0]
+    shares = [(domains == DOMAINS.index(d)).mean() for d in ("general_zh", "english")]
+    window = lines[1][1]["loss/general_zh"], lines[1][1]["loss/english"]
+    mixed = sum(s * loss for s, loss in zip(shares, window, strict=True))
+    assert mixed == pytest.approx(sum(result.losses[1:4]) / 3, abs=2e-3)
+    assert result.plan.log == () and result.resumed_from is None
+    assert 0 < result.data_wait_seconds < result.seconds
+    assert result.peak_memory_bytes > 2**20
+    assert any(note.startswith("attention: ") for note in result.notes)
+
+
+def test_a_rows_nats_are_those_of_the_row_alone(small_bins):
+    model = tiny.model().eval()
+    rows = torch.tensor([[1, 5, 9, 2, 1, 7], [8, 4, 1, 1, 6, 3]])
+    whole, nats_2B = batch_loss(model, prepare_batch(rows, 1, "cpu"))
+    for i in range(2):
+        alone, count = token_loss_sum(model, rows[i : i + 1], 1)
+        assert nats_2B[0, i].item() == pytest.approx(alone.item(), rel=1e-5)
+        assert nats_2B[1, i].item() == count
+    assert nats_2B[1].tolist() == [4, 3]  # not the first of a document
+    assert nats_2B[0].sum().item() == pytest.approx(whole.item(), rel=1e-5)
+
+
+def test_checkpointing_layers_changes_nothing(small_bins):
+    plain, _ = tiny.train(small_bins, tokens=4 * 256)
+    model, _ = tiny.train(small_bins, tokens=4 * 256, activation_checkpointing=True)
+    for a, b in zip(plain.parameters(), model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert not model.is_activation_checkpointing
+
+
+def test_a_models_kernels_are_its_own_again_afterwards(small_bins):
+    start = tiny.model()
+    before = start.config._attn_implementation
+    model, result = tiny.train(
+        small_bins, start, tokens=2 * 256, attention="blocks", runtime=tiny.BFLOAT16
+    )
+    assert any("blocks" in note for note in result.notes)
+    assert model.config._attn_implementation == before
+    model(torch.tensor([[1, 2, 3]]))
+
+
+def test_models_that_cannot_read_the_bins_are_refused(small_bins):
+    with pytest.raises(
+        ValueError, match="tokenizer of 64 tokens, .* 48 embedding rows"
+    ):
+        tiny.train(small_bins, tiny.model(rows=48))
+    with pytest.raises(
+        ValueError, match="seq_len=32 exceeds the model's context of 16"
+    ):
+        tiny.train(small_bins, tiny.model(max_position_embeddings=16))
+    with pytest.raises(ValueError, match="no bos_token_id"):
+        tiny.train(small_bins, tiny.model(bos_token_id=None))
+
+
+def test_a_pass_without_a_step_is_refused(small_bins):
+    with pytest.raises(ValueError, match="the pass has no row"):
+        tiny.train(small_bins, tokens=10)
 
 
 def test_flops_by_hand():

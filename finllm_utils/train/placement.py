@@ -1,0 +1,131 @@
+"""A model made ready to train, and what is left of that when it is done.
+
+On one process it is the caller's own model, its weights rounded to the run's dtype; of
+several, a copy that is sharded, while the caller's stays whole for scores and the end.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from transformers import PreTrainedModel
+
+from finllm_utils.config import PretrainConfig
+from finllm_utils.model.attention import resolve_attention, use_attention
+from finllm_utils.train import parallel
+from finllm_utils.train.compile import compile_layers, uncompile_layers
+from finllm_utils.train.loss import RowLoss
+from finllm_utils.train.optim import MasterAdamW
+from finllm_utils.train.trainable import merge, prepare
+
+
+class Placed:
+    """Model, optimiser and kernels of a pass."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        cfg: PretrainConfig,
+        device: str,
+        dtype: torch.dtype,
+        *,
+        embedding_names: set[str],
+        first_new_row: int,
+        seed: int,
+        world: parallel.World,
+    ) -> None:
+        """Marks what learns, moves, speeds up, shards, and makes the optimiser."""
+        self.model, self._cfg, self._world = model, cfg, world
+        trainable = prepare(
+            model, cfg, embedding_names, first_new_row=first_new_row, seed=seed
+        )
+        self._lora = trainable.lora
+        separate = not world.shared and dtype != torch.float32
+        self._before = _frozen(model) if separate else {}
+        working = copy.deepcopy(model) if world.shared else model
+        self.root = RowLoss(working.to(device)).train()
+        self.notes = self._speed_up(working, device, dtype)
+        if world.shared:
+            mesh = parallel.make_mesh(device, world, cfg.num_replicas)
+            layers = working.get_decoder().layers
+            parallel.shard(self.root, layers, mesh, dtype, cfg.keep_gathered)
+        self.optimizer = MasterAdamW(
+            working,
+            cfg,
+            embedding_names,
+            separate=separate,
+            first_row=trainable.first_row,
+        )
+        if separate:
+            _cast_parameters(working, dtype)
+        self.draws = _draws(working)
+
+    def _speed_up(
+        self, working: PreTrainedModel, device: str, dtype: torch.dtype
+    ) -> list[str]:
+        """Switches on what the config asks of speed and memory; what it took."""
+        cfg, name = self._cfg, self._cfg.attention
+        if name == "auto" and getattr(working.config, "attention_dropout", 0.0):
+            name = "sdpa"  # the other kernels know no dropout
+        self.attention = resolve_attention(name, device, dtype)
+        self._attention_before = use_attention(working, self.attention)
+        if cfg.activation_checkpointing:
+            working.activation_checkpointing_enable({"use_reentrant": False})
+        compiled = compile_layers(working, cfg.compile, expected_steps=cfg.num_steps)
+        return [f"attention: {self.attention.name}, {self.attention.reason}", compiled]
+
+    @contextmanager
+    def whole_model(self) -> Iterator[PreTrainedModel]:
+        """The model as it is now, in eval mode; of several processes on rank 0 only."""
+        if self._world.shared:
+            own = dict(self.model.named_parameters())
+            parallel.copy_whole(self.optimizer.masters(), own, self._world)
+        self.model.eval()
+        try:
+            yield self.model
+        finally:
+            self.root.train()
+            parallel.barrier(self._world)
+
+    @torch.no_grad()
+    def leave(self) -> None:
+        """Leaves float32 weights in the caller's model, plain and whole.
+
+        Frozen weights are bit for bit as before. Of several processes only rank 0 has
+        the trained weights.
+        """
+        model, working = self.model, self.root.model
+        model.float().eval()
+        own = dict(model.named_parameters())
+        trained = self._before | self.optimizer.masters()
+        parallel.copy_whole(trained, own, self._world)
+        uncompile_layers(working)
+        if self._cfg.activation_checkpointing:
+            working.activation_checkpointing_disable()
+        working.set_attn_implementation(self._attention_before)
+        merge(self._lora)
+        model.requires_grad_(True)
+
+
+def _frozen(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Copies of the weights that do not learn: rounding would change them."""
+    return {
+        name: parameter.detach().clone()
+        for name, parameter in model.named_parameters()
+        if not parameter.requires_grad
+    }
+
+
+def _cast_parameters(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Casts weights only: rotary frequencies in bfloat16 would turn by wrong angles."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+
+
+def _draws(model: PreTrainedModel) -> bool:
+    """Whether a forward pass draws random numbers."""
+    return bool(getattr(model.config, "attention_dropout", 0.0)) or any(
+        isinstance(module, torch.nn.Dropout) and module.p > 0
+        for module in model.modules()
+    )

@@ -1,0 +1,94 @@
+"""A whole pass from plain arguments, for processes that torchrun starts.
+
+``launch.run("finllm_utils.train.worker:main", {...}, nproc=2)`` loads the model from a
+folder, trains it and saves it with its tokenizer, all in the started processes; with
+nproc=1 the same call runs here.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import TypeVar
+
+from finllm_utils.config import PretrainConfig, RuntimeConfig
+from finllm_utils.files import atomic_folder
+from finllm_utils.model.embeddings import embedding_names
+from finllm_utils.model.load import load_model, load_tokenizer, save_model
+from finllm_utils.train import parallel
+from finllm_utils.train.bins import check_bins
+from finllm_utils.train.checkpoint import remove_checkpoints
+from finllm_utils.train.pretrain import PretrainResult, pretrain
+from finllm_utils.train.tracking import folder_log
+
+Section = TypeVar("Section", PretrainConfig, RuntimeConfig)
+
+
+def main(
+    *,
+    model: str,
+    tokenizer: str,
+    bins: str,
+    out: str,
+    pretrain_config: dict,
+    runtime_config: dict,
+    seed: int,
+    checkpoints: str = "",
+    first_new_row: int = 0,
+    log_folder: str = "",
+    log_prefix: str = "",
+) -> dict:
+    """Trains the model in folder ``model`` and saves it to ``out``; JSON of the result.
+
+    Args: tokenizer is a folder; pretrain_config and runtime_config are
+    ``dataclasses.asdict`` of the sections; log_folder gets ``metrics.jsonl``. Once the
+    model is saved the checkpoints are removed.
+    """
+    world = parallel.current_world()
+    pieces = load_tokenizer(tokenizer)
+    check_bins(Path(bins), pieces)
+    trained = load_model(model)
+    log = folder_log(Path(log_folder), prefix=log_prefix) if log_folder else None
+    result = pretrain(
+        trained,
+        Path(bins),
+        section(PretrainConfig, pretrain_config),
+        section(RuntimeConfig, runtime_config),
+        embedding_names=embedding_names(trained),
+        seed=seed,
+        on_log=log,
+        checkpoints=Path(checkpoints) if checkpoints else None,
+        first_new_row=first_new_row,
+    )
+    if world.leads:
+        with atomic_folder(Path(out)) as folder:
+            save_model(trained, pieces, folder)
+    parallel.barrier(world)
+    if world.leads:
+        remove_checkpoints(Path(checkpoints) if checkpoints else None)
+    return as_json(result)
+
+
+def section(kind: type[Section], values: dict) -> Section:
+    """A config section from ``dataclasses.asdict`` of one that went through JSON.
+
+    Raises: ValueError naming a setting that is unknown or missing.
+    """
+    plain = {
+        name: tuple(map(tuple, value)) if name == "mixture_points" else value
+        for name, value in values.items()
+    }
+    try:
+        return kind(**plain)
+    except TypeError as error:
+        raise ValueError(
+            f"{kind.__name__}: {error}; pass dataclasses.asdict of a whole section"
+        ) from error
+
+
+def as_json(result: PretrainResult) -> dict:
+    """Everything of a result but the plan, of which the shares stay."""
+    fields = [f.name for f in dataclasses.fields(result) if f.name != "plan"]
+    return {name: getattr(result, name) for name in fields} | {
+        "tokens_per_s": result.tokens_per_s,
+        "planned_share": result.plan.planned_share(),
+        "drawn_share": result.plan.drawn_share(),
+    }

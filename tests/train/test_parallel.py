@@ -1,0 +1,213 @@
+"""Two and four real gloo processes against one."""
+
+import dataclasses
+import json
+import multiprocessing
+
+import pytest
+import torch
+
+from finllm_utils import launch
+from finllm_utils.config import PretrainConfig
+from finllm_utils.model.load import load_model, load_tokenizer, save_model
+from finllm_utils.train.checkpoint import whole_checkpoints
+from finllm_utils.train.parallel import World, require_divisible, rows_of_rank
+from finllm_utils.train.worker import section
+from tests.train import tiny
+
+TARGET = "tests.train.tiny:rank_target"
+
+
+@pytest.fixture(scope="module")
+def bins(tmp_path_factory):
+    return tiny.write_bins(tmp_path_factory.mktemp("bins"))
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)
+
+
+def test_ranks_read_end_to_end_what_one_process_reads():
+    for size in (1, 2, 4):
+        parts = [list(rows_of_rank(16, 8, World(r, size))) for r in range(size)]
+        assert sum(parts, []) == list(range(16, 24))
+
+
+def test_batches_that_do_not_divide_are_refused():
+    require_divisible(8, 2, World(0, 4), 2)
+    with pytest.raises(ValueError, match="global_batch_size=8 .* multiple of 12"):
+        require_divisible(8, 4, World(0, 3), 1)
+    with pytest.raises(ValueError, match="num_replicas=3 does not divide 4"):
+        require_divisible(8, 2, World(0, 4), 3)
+
+
+def on_ranks(num_ranks, folder, jobs):
+    """What rank 0 returns for each job, all in one group of gloo processes."""
+    context = multiprocessing.get_context("forkserver")  # imports once for all
+    context.set_forkserver_preload(["tests.train.tiny"])
+    heard, said = context.Pipe(duplex=False)
+    members = [
+        context.Process(
+            target=tiny.group_member, args=(said, rank, num_ranks, folder / "s", jobs)
+        )
+        for rank in range(num_ranks)
+    ]
+    for member in members:
+        member.start()
+    said.close()
+    try:
+        return heard.recv()
+    finally:
+        for member in members:
+            member.join(20)
+            member.kill()
+
+
+def close(first, second, atol=1e-4):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.allclose(first[name], second[name], atol=atol), name
+
+
+def both(folder, bins, jobs):
+    """Results and weights of each job on one process and on two."""
+    found = []
+    for size in (1, 2):
+        own = [
+            job | {"bins": str(bins), "out": str(folder / f"{size}_{i}.pt")}
+            for i, job in enumerate(jobs)
+        ]
+        results = (
+            [tiny.rank_target(**job) for job in own]
+            if size == 1
+            else on_ranks(2, folder, own)
+        )
+        found.append(
+            [(r, weights(j["out"])) for r, j in zip(results, own, strict=True)]
+        )
+    return list(zip(*found, strict=True))
+
+
+def test_two_processes_train_as_one(bins, tmp_path):
+    shared = {"tokens": 12 * 256, "eval_every": 5}
+    jobs = [
+        {"changes": shared},
+        {"changes": shared | {"keep_gathered": True}, "tie": False},
+        {"changes": shared | {"trainable": "lora", "lora_rank": 4}},
+        {"changes": shared | {"trainable": "new_rows", "first_new_row": 40}},
+        {"changes": shared | {"activation_checkpointing": True}},
+    ]
+    pairs = both(tmp_path, bins, jobs)
+    for (one, first), (two, second) in pairs:
+        assert two["losses"] == pytest.approx(one["losses"], abs=1e-5)
+        assert two["tokens"] == one["tokens"]
+        assert len(two["scores"]) == 3  # steps 5, 10 and 12
+        assert two["scores"] == pytest.approx(one["scores"], abs=1e-2)
+        assert two["state_bytes"] < 0.55 * one["state_bytes"]
+        close(first, second)
+    start = tiny.model().state_dict()
+    new_rows = pairs[3][1][1]
+    for name, before in start.items():
+        same = torch.equal(new_rows[name], before)
+        assert same == (name not in ("model.embed_tokens.weight", "lm_head.weight"))
+    rows = new_rows["model.embed_tokens.weight"], start["model.embed_tokens.weight"]
+    assert torch.equal(rows[0][:40], rows[1][:40])
+    assert not torch.equal(rows[0][40:], rows[1][40:])
+
+
+def test_bfloat16_on_two_processes_is_close_to_float32(bins, tmp_path):
+    jobs = [
+        {"bins": str(bins), "dtype": "bfloat16"},
+        {"bins": str(bins), "dtype": "float32"},
+    ]
+    half, full = on_ranks(2, tmp_path, jobs)
+    assert half["losses"] != full["losses"]
+    assert half["losses"] == pytest.approx(full["losses"], rel=0.01)
+
+
+def test_checkpoints_go_from_one_process_to_two_and_back(bins, tmp_path):
+    def job(name, **options):
+        folder = str(tmp_path / name)
+        return {"bins": str(bins), "checkpoints": folder} | options
+
+    whole = tiny.rank_target(str(bins), str(tmp_path / "whole.pt"))
+    tiny.rank_target(**job("up", stop_at=9))
+    results = on_ranks(
+        2, tmp_path, [job("up", out=str(tmp_path / "up.pt")), job("down", stop_at=13)]
+    )
+    assert results[0]["resumed_from"] == 8
+    assert [p.name for p in whole_checkpoints(tmp_path / "down")] == [
+        "step_000008",
+        "step_000012",
+    ]
+    down = tiny.rank_target(**job("down", out=str(tmp_path / "down.pt")))
+    assert down["resumed_from"] == 12
+    for name, result in (("up", results[0]), ("down", down)):
+        assert result["losses"] == pytest.approx(whole["losses"], abs=1e-5)
+        close(weights(tmp_path / "whole.pt"), weights(tmp_path / f"{name}.pt"))
+
+
+def test_copies_of_a_sharded_model_on_four_processes(bins, tmp_path):
+    """HSDP: two copies, each sharded over two processes."""
+    one = tiny.rank_target(str(bins), str(tmp_path / "one.pt"))
+    changes = {"num_replicas": 2}
+    mesh = {"bins": str(bins), "changes": changes}
+    files = {"checkpoints": str(tmp_path / "c")}
+    jobs = [
+        mesh | files | {"stop_at": 9},
+        mesh | files | {"out": str(tmp_path / "four.pt")},
+    ]
+    _, four = on_ranks(4, tmp_path, jobs)
+    assert four["resumed_from"] == 8
+    assert four["losses"] == pytest.approx(one["losses"], abs=1e-5)
+    assert 0.45 < four["state_bytes"] / one["state_bytes"] < 0.55
+    close(weights(tmp_path / "one.pt"), weights(tmp_path / "four.pt"))
+
+
+def test_a_launched_worker_saves_a_model_that_loads(bins, tmp_path):
+    save_model(tiny.model(), tiny.tokenizer(), tmp_path / "start")
+    changes = {"mixture_points": ((0.0, 0.5, 0.0), (1.0, 0.6, 0.0)), "tokens": 8 * 256}
+    cfg = dataclasses.replace(tiny.CFG, **changes)
+    arguments = {
+        "model": str(tmp_path / "start"),
+        "tokenizer": str(tmp_path / "start"),
+        "bins": str(bins),
+        "out": str(tmp_path / "out"),
+        "pretrain_config": dataclasses.asdict(cfg),
+        "runtime_config": dataclasses.asdict(tiny.FLOAT32),
+        "seed": 0,
+        "checkpoints": str(tmp_path / "c"),
+        "log_folder": str(tmp_path / "log"),
+    }
+    result = launch.run("finllm_utils.train.worker:main", arguments, nproc=2)
+    one, expected = tiny.train(bins, **changes)
+    assert result["losses"] == pytest.approx(expected.losses, abs=1e-5)
+    assert result["num_steps"] == 8 and result["stopped_by"] == "end"
+    assert result["drawn_share"] == expected.plan.drawn_share()
+    close(one.state_dict(), load_model(tmp_path / "out").state_dict())
+    assert len(load_tokenizer(tmp_path / "out")) == 64
+    lines = (tmp_path / "log" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 7]
+    assert list((tmp_path / "c").glob("step_*")) == []
+
+
+def test_settings_from_json_are_checked():
+    values = json.loads(json.dumps(dataclasses.asdict(tiny.CFG)))
+    assert section(PretrainConfig, values) == tiny.CFG
+    with pytest.raises(ValueError, match="PretrainConfig: .*lerning_rate"):
+        section(PretrainConfig, values | {"lerning_rate": 1.0})
+
+
+def test_a_rank_that_dies_ends_the_launch_and_the_checkpoint_stays(bins, tmp_path):
+    arguments = {
+        "bins": str(bins), "checkpoints": str(tmp_path / "c"), "die_at": 9,
+    }  # fmt: skip
+    with pytest.raises(RuntimeError, match="failed on 2 processes") as told:
+        launch.run(TARGET, arguments, nproc=2, log_path=tmp_path / "log")
+    assert "exitcode  : 9" in str(told.value) or "exit code 9" in str(told.value)
+    assert [p.name for p in whole_checkpoints(tmp_path / "c")][-1] == "step_000008"
+    arguments |= {"die_at": -1, "out": str(tmp_path / "weights.pt")}
+    resumed = tiny.rank_target(**arguments)
+    assert resumed["resumed_from"] == 8
+    whole = tiny.rank_target(str(bins), str(tmp_path / "whole.pt"))
+    assert resumed["losses"] == pytest.approx(whole["losses"], abs=1e-5)
