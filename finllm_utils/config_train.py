@@ -12,6 +12,15 @@ CHOICES = {
 }
 
 
+NO_INFLUENCE = frozenset({
+    "micro_batch_size", "checkpoint_every", "keep_checkpoints", "log_every",
+    "eval_every", "activation_checkpointing", "compile", "attention", "num_replicas",
+    "keep_gathered",
+})  # fmt: skip
+"""Settings that change the work or the last bits of a sum, not what is learnt from: a
+resumed pass may change them, and curves that differ in them only are comparable."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PretrainConfig:
     """03 and 04: one pass of the pre-training loop."""

@@ -28,11 +28,13 @@ def run(
     *,
     nproc: int = 1,
     log_path: Path | None = None,
+    max_restarts: int = 0,
 ) -> object:
     """What ``target(**kwargs)`` returns; with several processes, rank 0's value.
 
     Args: target is a function or "module:function"; with nproc > 1, kwargs and the
-    returned value must be JSON; log_path keeps what the processes print.
+    returned value must be JSON; log_path keeps what the processes print; max_restarts
+    is how often all processes start again when one dies (they resume a checkpoint).
     Raises: ValueError for a target that other processes cannot import; RuntimeError
     with the last lines of the log when a process fails.
     """
@@ -53,7 +55,7 @@ def run(
                 f"launch.run({name}): arguments must be JSON when nproc > 1 ({error}); "
                 "pass paths and numbers, and load objects inside the function"
             ) from error
-        _torchrun(name, call, nproc, log_path)
+        _torchrun(name, call, nproc, log_path, max_restarts)
         return json.loads(result.read_text(encoding="utf-8"))
 
 
@@ -77,14 +79,17 @@ def _importable_name(function: Callable) -> str:
     return name
 
 
-def _torchrun(name: str, call: Path, nproc: int, log_path: Path | None) -> None:
+def _torchrun(
+    name: str, call: Path, nproc: int, log_path: Path | None, max_restarts: int
+) -> None:
     """Runs torchrun, passing its output on line by line.
 
     Raises: RuntimeError with the last lines.
     """
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone",
-        f"--nproc-per-node={nproc}", "-m", "finllm_utils.launch", str(call),
+        f"--nproc-per-node={nproc}", f"--max-restarts={max_restarts}",
+        "-m", "finllm_utils.launch", str(call),
     ]  # fmt: skip
     environment = os.environ | {
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // nproc)),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from finllm_utils.config_train import NO_INFLUENCE
 from finllm_utils.files import read_json
 from finllm_utils.metrics import kept_rows
 
@@ -23,12 +24,6 @@ WIDEN = 2.0  # ranges of the seeds added on each side of them
 """Simulated: five noisy curves, each with an offset of its own a seed, leave a band of
 three seeds in 1 run of 100; half this widening calls half of all normal runs odd."""
 NUM_POINTS = 40  # of a stored curve
-NO_INFLUENCE = {
-    "micro_batch_size", "checkpoint_every", "keep_checkpoints", "log_every",
-    "eval_every", "activation_checkpointing", "compile", "attention", "num_replicas",
-    "keep_gathered",
-}  # fmt: skip
-"""Settings that change the work or its speed, not the expected curve."""
 SAME_TEXT = "bpb"
 """Bits per byte do not depend on the tokenizer; every other curve counts tokens."""
 

@@ -157,6 +157,16 @@ def use_attention(model: PreTrainedModel, choice: AttentionChoice) -> str:
     return before
 
 
+def position_ids(rows_BT: torch.Tensor, bos_id: int) -> torch.Tensor:
+    """Positions that restart at every BOS, (B, T) int64.
+
+    A row may begin inside a document; that part counts from 0 too.
+    """
+    steps_BT = torch.arange(rows_BT.shape[1], device=rows_BT.device).expand_as(rows_BT)
+    starts_BT = torch.where(rows_BT == bos_id, steps_BT, 0)
+    return steps_BT - starts_BT.cummax(dim=1).values
+
+
 def packed_kwargs(
     rows_BT: torch.Tensor,
     bos_id: int,
@@ -169,9 +179,7 @@ def packed_kwargs(
     once a batch. Give rows on the CPU: nothing then waits for the device.
     Args: device is where the tensors go, by default where the rows are.
     """
-    steps_BT = torch.arange(rows_BT.shape[1], device=rows_BT.device).expand_as(rows_BT)
-    first_BT = torch.where(rows_BT == bos_id, steps_BT, 0).cummax(dim=1).values
-    positions_BT = steps_BT - first_BT
+    positions_BT = position_ids(rows_BT, bos_id)
     kwargs = {"position_ids": positions_BT}
     if choice.name not in ("blocks", "sdpa", "eager"):
         kwargs |= _boundaries(positions_BT, padded=choice.name != "npu")

@@ -22,7 +22,6 @@ __all__ = [
     "check_bins",
     "labels_of",
     "open_tokens",
-    "position_ids",
     "read_meta",
     "token_counts",
     "write_bin",
@@ -220,16 +219,6 @@ class PackedBin:
                 return
             document += 1
             start = int(self._starts[document])
-
-
-def position_ids(rows_BT: torch.Tensor, bos_id: int) -> torch.Tensor:
-    """Positions that restart at every BOS, (B, T) int64.
-
-    A row may begin inside a document; that part counts from 0 too.
-    """
-    steps = torch.arange(rows_BT.shape[1]).expand_as(rows_BT)
-    starts = torch.where(rows_BT == bos_id, steps, 0)
-    return steps - torch.cummax(starts, dim=1).values
 
 
 def labels_of(rows_BT: torch.Tensor, bos_id: int) -> torch.Tensor:

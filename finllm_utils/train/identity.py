@@ -8,18 +8,10 @@ import torch
 from transformers import PreTrainedModel
 
 from finllm_utils.config import PretrainConfig
+from finllm_utils.config_train import NO_INFLUENCE
 from finllm_utils.files import read_json
 from finllm_utils.train.mixture import DOMAINS
 
-NOT_IDENTITY = frozenset(
-    {
-        "micro_batch_size",  # changes sums in their last bits, not what is learnt from
-        "checkpoint_every", "keep_checkpoints", "log_every", "eval_every",
-        "activation_checkpointing", "compile", "attention", "num_replicas",
-        "keep_gathered",
-    }
-)  # fmt: skip
-"""Settings that a resumed pass may change."""
 _SAMPLE = 512  # numbers of a weight that tell it from others
 
 
@@ -39,7 +31,7 @@ def pass_fingerprint(
     found: dict[str, object] = {
         name: _plain(value)
         for name, value in settings.items()
-        if name not in NOT_IDENTITY
+        if name not in NO_INFLUENCE
     }
     found |= {"seed": seed, "dtype": dtype, "first_new_row": first_new_row}
     shape = model.config

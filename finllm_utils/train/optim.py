@@ -6,9 +6,7 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from finllm_utils.config import PretrainConfig
-from finllm_utils.train.schedule import linear_rate
 
-__all__ = ["MasterAdamW", "linear_rate", "local_bytes", "local_row"]
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 

@@ -72,7 +72,12 @@ class Placed:
         self._attention_before = use_attention(working, self.attention)
         if cfg.activation_checkpointing:
             working.activation_checkpointing_enable({"use_reentrant": False})
-        compiled = compile_layers(working, cfg.compile, expected_steps=cfg.num_steps)
+        compiled = compile_layers(
+            working,
+            cfg.compile,
+            expected_steps=cfg.num_steps,
+            tokens_per_step=cfg.tokens_per_step // self._world.size,
+        )
         return [f"attention: {self.attention.name}, {self.attention.reason}", compiled]
 
     @contextmanager

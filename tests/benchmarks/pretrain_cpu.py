@@ -159,9 +159,7 @@ class Bench:
         folder = self.folder / "killed"
         for point in points:
             self._run_until(point, shape, steps, folder)
-        ended = self.call(
-            "resumable", shape, self.bins, steps, folder, "bfloat16"
-        )
+        ended = self.call("resumable", shape, self.bins, steps, folder, "bfloat16")
         same = whole["weights"] == ended["weights"]
         notes = {"steps": steps, "killed_at": points, "weights": ended["weights"]}
         return {"resume_identical": float(same), "kills": kills}, notes

@@ -81,7 +81,8 @@ class _Rows(torch.utils.data.Dataset):
     """Rows of the bins in our order, as the Trainer reads them."""
 
     def __init__(self, size: str, bins: str, steps: int, packed: bool) -> None:
-        from finllm_utils.train.bins import labels_of, position_ids
+        from finllm_utils.model.attention import position_ids
+        from finllm_utils.train.bins import labels_of
         from finllm_utils.train.mixture import plan_rows
 
         cfg = settings(size, steps)

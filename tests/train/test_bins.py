@@ -8,13 +8,13 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from finllm_utils.files import write_json
+from finllm_utils.model.attention import position_ids
 from finllm_utils.tokenizer.base import load_base_tokenizer
 from finllm_utils.tokenizer.expand import add_pieces, as_pretrained
 from finllm_utils.train.bins import (
     PackedBin,
     check_bins,
     labels_of,
-    position_ids,
     read_meta,
     token_counts,
     write_bin,

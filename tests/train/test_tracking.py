@@ -10,8 +10,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from finllm_utils.metrics import MetricsLog, new_rows, prefixed, rows_under
-from finllm_utils.reference_runs import NO_INFLUENCE
-from finllm_utils.train.identity import NOT_IDENTITY
 from finllm_utils.train.tracking import folder_log, meter
 
 
@@ -138,7 +136,3 @@ def test_numbers_of_the_loop_reach_the_folder(tmp_path):
     assert idle and not (tmp_path / "idle").exists(), "nothing logged, nothing made"
     assert [row["stage1/loss"] for row in lines(tmp_path)] == [2.0, 2.0, 2.0]
     assert events(tmp_path)["stage1/mfu"] == [(0, 0.5), (1, 0.5), (2, 0.5)]
-
-
-def test_what_a_resumed_pass_may_change_moves_no_reference_curve():
-    assert NO_INFLUENCE == NOT_IDENTITY
