@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from finllm_utils.corpora.laws import laws
 from finllm_utils.tokenizer.base import load_base_tokenizer
 from finllm_utils.tokenizer.expand import as_pretrained
 from finllm_utils.train.bins import write_bin
@@ -126,13 +127,13 @@ class Bench:
     def two_processes(self) -> Found:
         """Two processes of one thread against one of two; 8 micro-batches a step."""
         shape, steps, skip = ("tiny", 4, 1) if self.quick else ("135m", 3, 1)
-        _, _, batch, _ = SHAPES[shape]
+        micro = 2  # rows; twice as many a step on two processes, eight rounds on each
         contenders = {
             "one": lambda: self.call(
-                "accumulated", shape, self.bins, steps, skip, batch // 8, 1, threads=2
+                "accumulated", shape, self.bins, steps, skip, micro, 1, threads=2
             ),
             "two": lambda: self.call(
-                "accumulated", shape, self.bins, steps, skip, batch // 8, 2, threads=1
+                "accumulated", shape, self.bins, steps, skip, micro, 2, threads=1
             ),
         }
         rows = alternate(contenders, 1 if self.quick else 3)

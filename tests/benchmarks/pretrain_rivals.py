@@ -5,16 +5,20 @@ seconds of every step after the warm-up. A step's time is what lies between two 
 the same callback, so reading, logging and the optimiser count.
 """
 
+import gc
 import hashlib
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from finllm_utils import launch
 from finllm_utils.config import ModelConfig, PretrainConfig, RuntimeConfig
 from finllm_utils.model.embeddings import embedding_names, new_llama
+from finllm_utils.train.optim import MasterAdamW
 from finllm_utils.train.pretrain import MixedRows, pretrain
 from finllm_utils.train.throughput import flops_per_token
 from tests.benchmarks.harness import report_back
@@ -74,7 +78,7 @@ def ours(
         embedding_names=embedding_names(model), seed=0,
         on_log=lambda step, values: times.append(time.perf_counter()),
     )  # fmt: skip
-    _report(model, times, skip, cfg.tokens_per_step, result.losses[-1])
+    _report(model, times, skip, cfg.tokens_per_step, result.losses)
 
 
 class _Rows(torch.utils.data.Dataset):
@@ -135,11 +139,15 @@ def trainer(size: str, bins: str, steps: int, skip: int, tuned: bool) -> None:
     out = Trainer(
         model=model, args=arguments, train_dataset=data, callbacks=[Clock()]
     ).train()
-    _report(model, times, skip, cfg.tokens_per_step, out.training_loss)
+    _report(model, times, skip, cfg.tokens_per_step, [out.training_loss])
 
 
 def _report(
-    model: torch.nn.Module, times: list[float], skip: int, tokens: int, loss: float
+    model: torch.nn.Module,
+    times: list[float],
+    skip: int,
+    tokens: int,
+    losses: Sequence[float],
 ) -> None:
     steps = len(times) - 1 - skip
     if steps < 1:
@@ -149,16 +157,14 @@ def _report(
         {
             "tokens_per_s": tokens * steps / seconds,
             "steps": steps,
-            "loss": float(loss),
-            "flops_per_token": flops_per_token(
-                model, model.config.max_position_embeddings and tokens_per_row(model)
-            ),
+            "loss": losses[-1],
+            "mean_loss": sum(losses) / len(losses),
+            "flops_per_token": flops_per_token(model, _tokens_a_row(model)),
         }
     )
 
 
-def tokens_per_row(model: torch.nn.Module) -> int:
-    """Tokens a row of the shape that ``model`` has."""
+def _tokens_a_row(model: torch.nn.Module) -> int:
     wanted = model.config.hidden_size
     return next(s[3] for s in SHAPES.values() if s[0].hidden_size == wanted)
 
@@ -175,6 +181,53 @@ def peak(repeats: int) -> None:
             times.append(time.perf_counter() - began)
         best[str(size)] = 2 * size**3 / min(times) / 1e12
     report_back({"tflops": max(best.values()), "by_size": best})
+
+
+def accumulated(
+    size: str, bins: str, steps: int, skip: int, micro: int, nproc: int
+) -> None:
+    """Our loop with eight micro-batches a step, in one process or several."""
+    arguments = {"size": size, "bins": bins, "steps": steps, "micro": micro}
+    target = "tests.benchmarks.pretrain_rivals:sharded"
+    row = launch.run(target, arguments, nproc=nproc)
+    times, tokens = row["times"], row["tokens_per_step"]
+    seconds = times[-1] - times[skip]
+    report_back(
+        {
+            "tokens_per_s": tokens * (len(times) - 1 - skip) / seconds,
+            "optimizer_bytes": row["optimizer_bytes"],
+            "loss": row["loss"],
+        }
+    )
+
+
+def sharded(size: str, bins: str, steps: int, micro: int) -> dict:
+    """What ``accumulated`` starts; step times and the optimiser's bytes of rank 0."""
+    model, times, held = new_model(size), [], []
+    cfg = replace(settings(size, steps), micro_batch_size=micro)
+    cfg = replace(cfg, global_batch_size=8 * micro * _world_size(), compile="never")
+    cfg = replace(cfg, tokens=steps * cfg.tokens_per_step, keep_gathered=True)
+
+    def on_log(step: int, values: dict[str, float]) -> None:
+        times.append(time.perf_counter())
+        if not held:
+            found = (o for o in gc.get_objects() if isinstance(o, MasterAdamW))
+            held.append(next(found).state_bytes())
+
+    result = pretrain(
+        model, Path(bins), cfg, RuntimeConfig(dtype="bfloat16", num_workers=1),
+        embedding_names=embedding_names(model), seed=0, on_log=on_log,
+    )  # fmt: skip
+    return {
+        "times": times,
+        "tokens_per_step": cfg.tokens_per_step,
+        "optimizer_bytes": held[0] if held else 0,
+        "loss": result.losses[-1],
+    }
+
+
+def _world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def resumable(size: str, bins: str, steps: int, checkpoints: str, dtype: str) -> None:
