@@ -21,9 +21,9 @@ DOT = r"(?: ?\. ?|。| ?点 ?| ?[\[({](?:dot|点)[\])}] ?| dot )"
 WECHAT = (
     r"(?:[微薇威徽围] ?信|[vw]信|绿泡泡|卫星号|[微薇]x(?![a-z])"
     r"|[微薇威胃围唯维卫vw] ?[❤♥💚💗💓💕🧡🩷]|[薇微威]芯|薇心"
-    r"|(?<=我的)v(?=[是 ]?[a-z])|(?<![a-z])(?:wechat|weixin|vx|wx(?!id_))"
-    r"|(?:加|\+|➕)我?[v薇微威]|微我(?= ?[a-z])|卫星(?= ?[a-z])|(?<![a-z])v(?=[:号 ])|"
-    r"[薇微](?=[:号]))"
+    r"|(?<=我的)v(?=[是 ]?[a-z])|(?<![a-z])(?:(?:wechat|weixin)(?!_)|vx|wx(?!id_))"
+    r"|(?:加|\+|➕)我?[v薇微威]|微我(?= ?[a-z])|卫星(?= ?[a-z])|"
+    rf"(?<![a-z{PROVINCES}])v(?=[:号 ])|[薇微](?=[:号]))"
 )
 QQ = (
     r"(?:(?<![a-z])q ?q(?!\.)|[扣叩蔻][扣叩蔻]|球球|秋秋"
@@ -52,7 +52,7 @@ NEXT = {  # further ones after the first: QQ：517470、1523370041
 ASKED = re.compile(
     r"\?|多少|什么|哪个|几|报|留|给|发|方便|告诉|说|念|有没|有吗|提供|加一下|加下"
 )
-NEAR_WECHAT = "微信|备注|[微薇威]|扫码|扫不|头像|好友|加我|v信"
+NEAR_WECHAT = "微信|备注|[微薇威]|扫码|扫不|头像|好友|加我|v信|联系|咨询|回|座机|老板"
 LETTERS_END = re.compile(
     r" ?(?:[,，。;；、!！?？)\]」”（(\n|/]|$|备注|加[我上]|可加|联系|欢迎)"
 )
@@ -68,6 +68,12 @@ CARD_IN_SIGNS = (  # 6222,0210,0011,2233,445
 SPLIT_CARD = (  # a card number across the end of a line
     rf"(?<!\d)(?<![a-z])[1-9](?:{SEPARATOR}\d){{3,17}} ?\n ?"
     rf"\d(?:{SEPARATOR}\d){{2,14}}(?!\d)"
+)
+INTRO = re.compile(
+    r"(?:^|[\s:,，。!！?？;；、(\[\"“‘'「《>~→👉|/=\-—…]|是|为|叫|加|搜|号|码|成|打|写|"
+    r"填"
+    r"|报|找|下|我|他|她|呢|名|q|扣|鹅|到|用|给|联系|👇|⬇|📱|[加搜换改留填写报]了|"
+    r"[^\x00-\uffff])$"
 )
 IS_ACCOUNT = re.compile("[号加搜是为叫改换:]|联系|添加|登记|记录|填写|备注|名")
 OTHER = re.compile(
@@ -125,4 +131,6 @@ def qq_end(match: re.Match) -> int:
 
 def far_qq_end(match: re.Match) -> int:
     """An account after words that are about nothing else."""
-    return 0 if OTHER.search(match.group("gap")) else qq_end(match)
+    if OTHER.search(match.group("gap")) or not INTRO.search(match.group("gap")):
+        return 0
+    return qq_end(match)

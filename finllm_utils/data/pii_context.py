@@ -48,14 +48,22 @@ CREDIT_HEAD = re.compile(
     "(?:[1-6]|10|71|8[123])"
 )
 # Free numbers of North America, 1-800-772-1213: public, and not from here.
-FOREIGN = re.compile(
-    r"1[-. ]+[2-9]\d\d[-. ]|18(?:00|88|77|66|55|44|33)[-. ]+\d{3}[-. ]"
-)
+FOREIGN = re.compile(r"1[-. ]+[2-9]\d\d[-. ]|18(?:00|88|77|66|55|44|33)-+\d{3}-")
 PART_OF_CODE = re.compile(r"[a-z][-_]$|\d-$", re.ASCII)
 CARD_NEAR = re.compile(
     "卡|账[户号]|帐[户号]|转账|收款|汇|打款|打到|打给|户名|开户|存|取现|取款|刷|行|扣|"
     "还款|工资|代发"
-    "|报销|支付|绑|pos|atm|退[款至回到]|转[到至入给]"
+    "|转出|归集|划[转至入]|元[到至]|流[向入]|报销|支付|绑|pos|atm|退[款至回到]|转[到至入给]"
+)
+NO_PASSPORT = re.compile(
+    "报错|错误|故障|型号|批号|代码|硒鼓|零件|配件|料号|(?<!证)件号|条码|标签|行李牌|"
+    "转盘|取号|排队|叫号"
+    "|车次|固件|驱动|打印机|序列|备件|库存|货号|款号|产品编号"
+    "|团号|图号|规格|传感器|芯片|色号|报警码|卡纸|交易码|报文|返回码|物料"
+)
+PASSPORT_NEAR = re.compile(
+    "[证护签境国持旅男女]|号码|身份|海外|房客|登记|country|ticket|flight|visa|hotel|"
+    "客户|姓名|名单|开户|本人|先生|女士|领队|团员|passport"
 )
 PASSPORT_WORDS = re.compile(r"护照|passport|通行证|旅行证|出入境|签证|出境|入境|证件")
 PHONE_WORDS = re.compile(

@@ -51,7 +51,7 @@ GIVEN_CHARACTERS = frozenset(GIVEN - _NEVER_GIVEN)
 ANY_GIVEN = frozenset(map(chr, range(0x4E00, 0xA000))) - _NEVER_GIVEN
 _ALSO_WORDS = frozenset(WORDS_TOO)
 _NOT_GIVEN = DATA | TITLES | AFTER.keys() | PAIRS
-_NEVER_LAST = frozenset("向为和先都系因若")
+_NEVER_LAST = frozenset("向为和先都系因若家")
 _KNOWN_GIVEN = frozenset("芷若 兰若 海若 自若 静若 安若 沛若 向阳".split())
 _DOUBLE_RE = re.compile(DOUBLE)
 NOT_TWO = frozenset(_first_two()) | {w for w in NEVER_HEADS if len(w) == 2}
@@ -200,7 +200,7 @@ def _dotted(text: str, match: re.Match) -> Iterator[tuple[int, int]]:
 
 def _begins_with_word(text: str, begin: int) -> bool:
     """Whether a role or a verb stands here, or ends here: 果农阿依古丽."""
-    if text[begin] in "和与向由给替跟同找让叫被":
+    if text[begin] in "致受和与向由给替跟同找让叫被":
         return True
     for size in (4, 3, 2):
         if text[begin : begin + size] in _WORDS:

@@ -47,8 +47,10 @@ from finllm_utils.data.pii_context import (
     GROUPINGS,
     ID_WORDS,
     LETTER_LABEL,
+    NO_PASSPORT,
     NOT_REAL,
     PART_OF_CODE,
+    PASSPORT_NEAR,
     PASSPORT_WORDS,
     PHONE_WORDS,
     THING,
@@ -90,8 +92,7 @@ class Rule:
                 position = end
 
 
-def _always(match: re.Match) -> int:
-    return match.end()
+_always = re.Match.end
 
 
 def _identity_end(match: re.Match) -> int:
@@ -199,14 +200,17 @@ def _local_end(match: re.Match) -> int:
 def _passport_end(match: re.Match) -> int:
     number, before = _c(match), before_of(match)
     around = before + after_of(match, 12)
-    if "护照" in before or "passport" in before or "通行证" in before:
-        return match.end()
+    if re.search("护照|passport|通行证", before):
+        thing = THING.search(before)
+        other = thing and "号" in thing[0] and "护照" not in before[-9:]
+        return 0 if other else match.end()
+    if NO_PASSPORT.search(before[-18:] + after_of(match)) or THING.search(before):
+        return 0
     if PASSPORT_WORDS.search(around):
-        return 0 if THING.search(before) else match.end()
+        return match.end()
     if not re.fullmatch(r"[EG]\d{8}|E[A-HJ-NP-Z]\d{7}", number) or is_thing(match):
         return 0
-    dated = re.match(r".(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])", number)
-    return 0 if dated else match.end()
+    return match.end() if PASSPORT_NEAR.search(before + after_of(match, 16)) else 0
 
 
 def _plate_end(match: re.Match) -> int:
@@ -310,7 +314,7 @@ RULES = (
     ),
     _rule(
         "qq",
-        rf"{QQ}(?:{GAP})(?P<value>[1-9](?:{SEPARATOR}\d){{4,10}})(?!\d|@)",
+        rf"{QQ}(?:{GAP})(?P<value>[1-9](?:{SEPARATOR}\d){{4,10}})(?!\d|@|[a-z]{{3}})",
         qq_end,
     ),
     _rule(  # words between: QQ你记一下，12345678
@@ -322,7 +326,7 @@ RULES = (
     _rule(  # the account before its name: 12345678（QQ）
         "qq",
         rf"{_START}(?P<value>[1-9]\d{{4,10}})"
-        r"(?= ?[(]?(?:[就这]?是我?的?)?(?:qq|扣扣)(?!\.|[a-z]))",
+        r"(?= ?[(]?(?:[就这]?是我?的?)?(?:qq|扣扣)(?!\.|[a-z]| ?[:号]{0,2} ?[1-9]))",
         qq_end,
     ),
     _rule("wechat", r"(?<![a-z0-9])(?P<value>wxid_[a-z0-9]{6,20})(?![a-z0-9])"),
@@ -354,7 +358,8 @@ RULES = (
     _rule(  # the account before its name: lanjing_88（微信）
         "wechat",
         r"(?<![a-z0-9@._\-])(?=[a-z]+[_\-\d])(?P<value>[a-z][a-z0-9_\-]{5,19})"
-        r"(?= ?[(,，]?(?:就?是我?的?|这个|同)?(?:微信|wechat|vx)(?!支付|公众|小程序))",
+        r"(?= ?[(,，]?(?:就?是我?的?|这个|同)?(?:微信|(?<![a-z])(?:wechat|vx))(?!支付|"
+        r"公众|小程序))",
         wechat_end,
     ),
     _rule(

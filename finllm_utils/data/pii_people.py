@@ -14,6 +14,7 @@ from finllm_utils.data.pii_cues import (
     AFTER,
     COURTESY,
     DATA,
+    KIN_AND_JOBS,
     LEFT_CITED,
     PAIRS,
     RIGHT_CITED,
@@ -41,6 +42,7 @@ from finllm_utils.data.pii_forms import (
     points_after,
 )
 from finllm_utils.data.pii_passage import Passage
+from finllm_utils.data.pii_places import NAMESAKES
 from finllm_utils.data.pii_private import private_names
 from finllm_utils.data.pii_surnames import (
     COMMON,
@@ -204,6 +206,7 @@ def _name_end(text: str, begin: int, last: int, passage: Passage) -> int:
 def _is_cited(text: str, begin: int, end: int) -> bool:
     return (
         text[begin:end] in FAMOUS
+        or text[begin:end] in NAMESAKES
         or bool(LEFT_CITED.search(text[max(0, begin - 5) : begin]))
         or bool(RIGHT_CITED.match(text, end))
     )
@@ -233,7 +236,9 @@ def _left(text: str, begin: int) -> int:
         inside = text[max(0, place - 14) : place]
         opened = max(inside.rfind("("), inside.rfind("（"))
         place -= len(inside) - opened if opened > 0 else 0
-    elif place and text[place - 1] in "是为叫写填系" and _word(text, place - 1, STRONG):
+    elif (
+        place and text[place - 1] in "是为叫写填系" and _word(text, place - 1, _CALLED)
+    ):
         return SURE
     if place and text[place - 1] in _LABEL_LAST:
         if _word(text, place, STRONG):
@@ -254,6 +259,7 @@ def _left(text: str, begin: int) -> int:
     return 0 if begin and text[begin - 1] in HAN_SET else OPEN
 
 
+_CALLED = STRONG | KIN_AND_JOBS
 _NO_BLANKS = str.maketrans("", "", " \u3000")
 _WEAK_LAST = frozenset(word[-1] for word in WEAK)
 

@@ -21,6 +21,7 @@ from finllm_utils.data.pii_forms import (
     points_after,
 )
 from finllm_utils.data.pii_passage import Passage
+from finllm_utils.data.pii_places import NAMESAKES
 from finllm_utils.data.pii_surnames import (
     COMMON,
     DOUBLE,
@@ -54,11 +55,21 @@ _LASTS = (
     frozenset(word[-1] for word in _LEFT_WORDS)
     | _BEFORE
     | _SHORT
-    | set("床栋号楼室座排")
+    | set("床栋号楼室座排班")
 )
-_PLACED = re.compile(r"(?:[0-9]{1,4}[床栋号楼室座排]|[0-9]单元|[0-9]{3,4}室?的)$")
+_PLACED = re.compile(
+    r"(?:[0-9]{1,4}[床栋号楼室座排]|[一二三四五六七八九十0-9]班|[0-9]单元|"
+    r"[0-9]{3,4}室?的)$"
+)
 _LISTED = re.compile(
-    r"(?:[0-9][.．、)） ]+|[@＠]|[（(【\[]|[:：]\s*|(?i:dear|hi|hello) ?)$"
+    r"(?:[0-9][.．、)） ]+|[@＠]|[（(【\[]|[:：]\s*|(?i:dear|hi|hello|holder|name|payee"
+    r"|payer|attn|contact|applicant|passenger|guest"
+    r"|beneficiary|customer|signed by|signature)[ :：]{0,2})$"
+)
+_ROW = re.compile(  # a row of a table, the head of a memo, of a curriculum vitae
+    r"[^\n|｜]{2,8}[|｜][^\n|｜]{2,16}[|｜]|(?:[一-龥]{2,4}、){0,9}[一-龥]{2,4}[:：]\n"
+    r"|[一-龥]{2,4}\n(?:求职|应聘|性别|电话|手机|邮箱|出生|学历|现居|籍贯|[男女][ ，,|"
+    r"/])"
 )
 _DOUBT = frozenset(
     "安高金方白万宁连古景简池房查边燕官那印花皮支容巴班党青富松井乐" + WORDS_TOO
@@ -178,7 +189,7 @@ def _end(text: str, begin: int, left: int, begins: set[int]) -> tuple[int, int]:
         if text[end : end + 1] in _JOINTS and right > 0:
             if end + 1 in begins or text[end] in "、；;" and _looks_so(text, end + 1):
                 right = 3
-        if right < 0 or text[end - 1 : end + 1] in _ACTS or text[begin:end] in FAMOUS:
+        if right < 0 or text[end - 1 : end + 1] in _ACTS or text[begin:end] in _KNOWN:
             continue
         if end - begin > 2 and text[end - 1 : end + 1] in CUTS:
             continue
@@ -199,24 +210,29 @@ def _looks_so(text: str, begin: int) -> bool:
     return any(_right(text, begin + size) > 1 for size in (3, 2, 4))
 
 
+_KNOWN = FAMOUS | NAMESAKES
 _ACTS = frozenset(word for word in AFTER if len(word) == 2)
 
 
 def _left(text: str, begin: int) -> int:
     """0 to 3: inside a word, a sign or role, an enumeration or verb, a label."""
     before = text[begin - 1 : begin]
+    if (not before or before == "\n") and _ROW.match(text, begin):
+        return 3
     if not before:
         return 2
     if before in "·•．・‧":
         return 0
     if before not in HAN_SET:
+        if before in "@＠":
+            return 3
         place = begin - 1
         while place > begin - 3 and text[place - 1] in _BLANKS:
             place -= 1
         if before in _BLANKS and text[place - 1 : place] in _CERTAIN_LASTS:
             if any(text[place - size : place] in _CERTAIN for size in (4, 3, 2)):
                 return 3
-        return 2 if _LISTED.search(text[max(0, begin - 4) : begin]) else 1
+        return 2 if _LISTED.search(text[max(0, begin - 12) : begin]) else 1
     if text[begin - 1 : begin + 1] in PAIRS:
         return 0
     for size in (6, 5, 4, 3, 2):
@@ -230,9 +246,14 @@ def _left(text: str, begin: int) -> int:
     return 2 if _PLACED.search(text[max(0, begin - 5) : begin]) else 0
 
 
+_AFTER_FIRMS = HAN_SET - set("大门里中的没无有")
+
+
 def _right(text: str, end: int) -> int:
     following = text[end : end + 1]
     if following in HAN_SET:
+        if following == "家" and text[end + 1 : end + 2] not in _AFTER_FIRMS:
+            return 2
         points = points_after(text, end)
         return max(2, points) if text[end : end + 2] in DEEDS else points
     if following in "·•・‧∙．_《〈" and following:
