@@ -263,8 +263,9 @@ def gold_documents(work: Path, models: Path) -> Found:
     """Both gold sets through the whole chain beside the toy corpora.
 
     The first is scored on its half "test". The second (``fresh_``) was written when the
-    rules stood, by people who had seen neither them nor the first; nothing was changed
-    after it was measured.
+    rules stood, by people who had seen neither them nor the first. Its first look (0.867
+    of clean kept, 0.938 of dirty dropped) showed that the learnt score was at fault;
+    more clean examples and a lower threshold followed, so later looks are not blind.
     """
     config, gold, fresh = load_profile("toy").data, read_gold(), read_gold(FRESH_GOLD)
     output = work / "output"
