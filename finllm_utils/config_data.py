@@ -51,9 +51,11 @@ class DataConfig:
     """Characters a shingle."""
     jaccard_threshold: float = 0.8
     """Candidates at or above this exact Jaccard similarity are duplicates."""
-    min_clean: float = 0.6
-    """Chinese text whose probability of being clean is below this is dropped; chosen
-    out of fold on the gold half dev, where every clean document stays."""
+    min_clean: float = 0.5
+    """Chinese text whose probability of being clean is below this is dropped. Out of
+    fold on the gold half dev 0.5 and 0.6 keep the same clean documents; the lower one
+    drops 57 instead of 59 of 66 dirty ones by score alone, and keeps more of the good
+    texts in unusual forms (data_samples/quality, part d)."""
     num_anchors: int = 800
     """Documents of each shipped Chinese source that teach the scores what its kind of
     text looks like; with 150, one review in thirteen scored as dirt."""

@@ -32,6 +32,7 @@ _INVISIBLE = re.compile(
 )
 _ZERO_WIDTH = re.compile("[\u200b-\u200d\u2060\ufeff]")
 _ENTITY = re.compile("&#(?:x([0-9a-fA-F]{4,5})|([0-9]{5,6}));")
+_OLD_BLANK = "\ue5e5"  # the full-width space of old GB tables, bytes A3 A0
 _LINE_BREAK = re.compile("\r\n?|[\u2028\u2029\x0b\x0c\x85]")
 _BLANKS = re.compile(r"[ \t\u00a0\u2000-\u200a\u202f\u205f]+")
 _EDGES = re.compile(r" *\n *")
@@ -105,6 +106,7 @@ def normalize(text: str, meta: dict) -> tuple[str, dict]:
     Keys added: ``repaired`` (which wrong decoding was undone), ``traditional`` (True).
     Applying it twice changes nothing.
     """
+    text = text.replace(_OLD_BLANK, " ")
     # Zero-width marks hide a wrong decoding; control codes are part of one.
     text, repaired = repair_mojibake(decode_han(_ZERO_WIDTH.sub("", text)))
     text = unicodedata.normalize("NFC", fold_width(remove_invisible(text)))

@@ -24,6 +24,7 @@ from finllm_utils.data.pii_numbers import find_numbers
 from finllm_utils.data.pii_passage import Passage
 from finllm_utils.data.pii_people import find_names
 from finllm_utils.data.pii_scan import windows
+from finllm_utils.data.pii_topics import find_by_topic
 from finllm_utils.data.pii_view import View, view_of, without_zero_width
 
 __all__ = [
@@ -66,10 +67,20 @@ def find_pii(text: str) -> list[PiiSpan]:
     for start, end in windows(text):
         view = view_of(text, start, end)
         found += (PiiSpan(*view.span(b, e), kind) for b, e, kind in _in_view(view))
+    found += _by_topic(text, found)
     passage = Passage(text)
     if found or passage.may_name():
         found += list(_names(text, passage, found))
     return sorted(found) if found else found
+
+
+def _by_topic(text: str, found: list[PiiSpan]) -> list[PiiSpan]:
+    """What a topic announces, outside of what has been found."""
+    added: list[PiiSpan] = []
+    for start, end, kind in find_by_topic(text):
+        if all(end <= s.start or s.end <= start for s in (*found, *added)):
+            added.append(PiiSpan(start, end, kind))
+    return added
 
 
 def _names(text: str, passage: Passage, found: list[PiiSpan]) -> Iterator[PiiSpan]:

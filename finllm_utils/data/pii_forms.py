@@ -7,7 +7,17 @@ name, a transcribed name with or without a dot. Used by ``pii_people``.
 import re
 from collections.abc import Iterator
 
-from finllm_utils.data.pii_cues import AFTER, COURTESY, DATA, PAIRS, RIGHT_DATA, TITLES
+from finllm_utils.data.pii_acts import DEEDS, NEVER_HEADS
+from finllm_utils.data.pii_cues import (
+    AFTER,
+    COURTESY,
+    DATA,
+    PAIRS,
+    RIGHT_DATA,
+    STRONG,
+    TITLES,
+    WEAK,
+)
 from finllm_utils.data.pii_surnames import (
     COMMON,
     DOUBLE,
@@ -41,10 +51,18 @@ GIVEN_CHARACTERS = frozenset(GIVEN - _NEVER_GIVEN)
 ANY_GIVEN = frozenset(map(chr, range(0x4E00, 0xA000))) - _NEVER_GIVEN
 _ALSO_WORDS = frozenset(WORDS_TOO)
 _NOT_GIVEN = DATA | TITLES | AFTER.keys() | PAIRS
-_NEVER_LAST = frozenset("向为和先都系因若")
+_NEVER_LAST = frozenset("向为和先都系因若家")
 _KNOWN_GIVEN = frozenset("芷若 兰若 海若 自若 静若 安若 沛若 向阳".split())
 _DOUBLE_RE = re.compile(DOUBLE)
-NOT_TWO = frozenset(_first_two())
+NOT_TWO = frozenset(_first_two()) | {w for w in NEVER_HEADS if len(w) == 2}
+CUTS = frozenset(
+    word
+    for word in DEEDS
+    if word[0] not in GIVEN_CHARACTERS
+    or AFTER.get(word[1], 0) < 1
+    or word[0] in "祝代承正互"
+)
+"""Where one of these begins with its last character, a long name is a short one."""
 HAN_SET = frozenset(map(chr, range(0x4E00, 0xA000)))
 SURE, LIKELY, OPEN = 3, 2, 1
 DOTS = "·•・‧∙．"
@@ -72,7 +90,7 @@ def points_after(text: str, end: int) -> int:
     if not following:
         return OPEN
     if following not in HAN_SET:
-        if following in "·•・‧∙_" or following.isascii() and following.isalnum():
+        if following in "·•・‧∙．_" or following.isascii() and following.isalnum():
             return SURE if RIGHT_DATA.match(text, end) else 0
         if following in " \u3000" and text[end + 1 : end + 3] in COURTESY:
             return SURE
@@ -96,6 +114,8 @@ def forms(text: str, begin: int, left: int) -> Iterator[tuple[int, int]]:
     if not DOT_SET.isdisjoint(text[begin + 2 : begin + 10]):
         inside = text[begin - 1 : begin + 1] in PAIRS
         dotted = None if inside else _DOTTED.match(text, begin)
+        if dotted and _begins_with_word(text, begin):
+            return
         yield from _dotted(text, dotted) if dotted else ()
     if head in TRANSCRIBED:
         yield from _transcribed(text, begin)
@@ -114,6 +134,11 @@ def forms(text: str, begin: int, left: int) -> Iterator[tuple[int, int]]:
     before = text[begin - 1 : begin]
     if _STRETCHED.match(text, begin):
         yield _STRETCHED.match(text, begin).end(), 1
+    elif (
+        text[begin + 1 : begin + 2] in ("\u3000", " ")
+        and given_points(text[begin + 2 : begin + 3], 1) == 1
+    ):
+        yield begin + 3, 1  # 借款人赵　敏与担保人: two characters, stretched
     for size in (2, 1):
         given = given_points(text[begin + 1 : begin + 1 + size], size)
         if given < 0:
@@ -164,7 +189,7 @@ def _dotted(text: str, match: re.Match) -> Iterator[tuple[int, int]]:
     end = first
     while end < match.end() and text[end] in TRANSCRIBED:
         end += 1
-    if end < match.end():
+    if end < match.end() and not (known and end - first > 1):
         for closed in range(first + 2, match.end() + 1):
             if closed >= end and points_after(text, closed) > 0:
                 end = closed
@@ -173,17 +198,33 @@ def _dotted(text: str, match: re.Match) -> Iterator[tuple[int, int]]:
         yield end, 2 if known else -1
 
 
+def _begins_with_word(text: str, begin: int) -> bool:
+    """Whether a role or a verb stands here, or ends here: 果农阿依古丽."""
+    if text[begin] in "致受和与向由给替跟同找让叫被":
+        return True
+    for size in (4, 3, 2):
+        if text[begin : begin + size] in _WORDS:
+            return True
+        if begin + 1 >= size and text[begin + 1 - size : begin + 1] in _WORDS:
+            return True
+    return False
+
+
+_WORDS = frozenset(w for w in STRONG | WEAK | NEVER_HEADS if len(w) > 1)
+
+
 def _transcribed(text: str, begin: int) -> Iterator[tuple[int, int]]:
     """A name such as 格桑卓玛: three to six characters that transcribe, no dot."""
     end = begin
     while end < len(text) and text[end] in TRANSCRIBED:
         end += 1
-    if 3 <= end - begin <= 6 and not _ABROAD.match(text, begin):
+    if 3 <= end - begin <= 6 and not ABROAD.match(text, begin):
         yield end, 1 if end - begin > 3 else 0
 
 
-_ABROAD = re.compile(
-    "阿里|马来|古巴|巴西|巴拿|巴勒|巴基|巴林|巴布|巴哈|巴尔干|乌克|乌干|乌拉"
+ABROAD = re.compile(
+    "阿里|阿迪|阿斯|阿司|阿莫|阿拉|布[什加]|吉林|哈[里佛尔]|木[材工]|依[法照然靠据]|"
+    "宝[马洁山]|马来|古巴|巴西|巴拿|巴勒|巴基|巴林|巴布|巴哈|巴尔干|乌克|乌干|乌拉"
     "|乌兹|沙特|阿根|阿富|阿尔|阿曼|阿联|哥伦|哈萨|吉尔|塔吉|塔斯"
     "|尼日|尼加|尼泊|加拿|加勒|加利|加纳|加蓬|加沙|古|比利|比尔|伊拉克|伊朗"
     "|伊斯|拉丁|拉美|卡塔|布拉|布鲁|肯尼|安哥|索马|利比|黎巴|和"

@@ -11,19 +11,24 @@ from dataclasses import dataclass
 
 from finllm_utils.data.pii_accounts import (
     ACCOUNT,
+    CARD_IN_SIGNS,
     COUNTED,
     DOT,
     GAP,
-    IS_ACCOUNT,
     LOCAL,
     NEXT,
-    OTHER,
+    PLAIN_MAIL,
     QQ,
     SEPARATOR,
     SPLIT_CARD,
     TLD,
     WECHAT,
-    WECHAT_WORDS,
+    asked_wechat_end,
+    far_qq_end,
+    far_wechat_end,
+    qq_end,
+    searched_wechat_end,
+    wechat_end,
 )
 from finllm_utils.data.pii_checks import (
     is_card_of_known_issuer,
@@ -42,8 +47,10 @@ from finllm_utils.data.pii_context import (
     GROUPINGS,
     ID_WORDS,
     LETTER_LABEL,
+    NO_PASSPORT,
     NOT_REAL,
     PART_OF_CODE,
+    PASSPORT_NEAR,
     PASSPORT_WORDS,
     PHONE_WORDS,
     THING,
@@ -85,19 +92,7 @@ class Rule:
                 position = end
 
 
-def _far_wechat_end(match: re.Match) -> int:
-    """An account of letters only needs a word that says so, and no English around."""
-    gap, account = match.group("gap"), match.group("value")
-    plain = account.isalpha()
-    if OTHER.search(gap) or (plain and not (gap and IS_ACCOUNT.search(gap))):
-        return 0
-    if plain and ("\n" in gap or re.match(" ?[a-z]", after_of(match))):
-        return 0
-    return _wechat_end(match)
-
-
-def _always(match: re.Match) -> int:
-    return match.end()
+_always = re.Match.end
 
 
 def _identity_end(match: re.Match) -> int:
@@ -157,6 +152,13 @@ def _split_card_end(match: re.Match) -> int:
     return match.end() if labelled and is_card_of_known_issuer(_c(match)) else 0
 
 
+def _card_in_signs_end(match: re.Match) -> int:
+    """Groups with commas or slashes: a card only with a label or a known issuer."""
+    number, labelled = _c(match), CARD_WORDS.search(before_of(match))
+    valid = is_luhn if labelled else is_card_of_known_issuer
+    return match.end() if len(number) > 12 and valid(number) else 0
+
+
 def _mobile_end(match: re.Match) -> int:
     before = before_of(match)
     grouping = tuple(len(g) for g in re.findall(r"\d+", match.group("number")))
@@ -198,14 +200,17 @@ def _local_end(match: re.Match) -> int:
 def _passport_end(match: re.Match) -> int:
     number, before = _c(match), before_of(match)
     around = before + after_of(match, 12)
-    if "护照" in before or "passport" in before or "通行证" in before:
-        return match.end()
+    if re.search("护照|passport|通行证", before):
+        thing = THING.search(before)
+        other = thing and "号" in thing[0] and "护照" not in before[-9:]
+        return 0 if other else match.end()
+    if NO_PASSPORT.search(before[-18:] + after_of(match)) or THING.search(before):
+        return 0
     if PASSPORT_WORDS.search(around):
-        return 0 if THING.search(before) else match.end()
+        return match.end()
     if not re.fullmatch(r"[EG]\d{8}|E[A-HJ-NP-Z]\d{7}", number) or is_thing(match):
         return 0
-    dated = re.match(r".(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])", number)
-    return 0 if dated else match.end()
+    return match.end() if PASSPORT_NEAR.search(before + after_of(match, 16)) else 0
 
 
 def _plate_end(match: re.Match) -> int:
@@ -216,26 +221,11 @@ def _plate_end(match: re.Match) -> int:
     return match.end() if green or (len(body) <= 6 and digits >= 2) else 0
 
 
-def _qq_end(match: re.Match) -> int:
-    if AMOUNT_AFTER.match(after_of(match)) or COUNTED.match(after_of(match)):
-        return 0
-    return 0 if sum(map(str.isdigit, match.group("value"))) > 11 else match.end()
-
-
-def _far_end(match: re.Match) -> int:
-    """An account after words that are about nothing else."""
-    return 0 if OTHER.search(match.group("gap")) else _qq_end(match)
-
-
 def _spelled_end(match: re.Match) -> int:
     """``zhang at example.com`` is an address only where mail is talked about."""
     if " at " not in match.group() or re.search("邮|mail", before_of(match)):
         return match.end()
     return 0 if re.search("[a-z] $", before_of(match)) else match.end()
-
-
-def _wechat_end(match: re.Match) -> int:
-    return 0 if match.group("value") in WECHAT_WORDS else match.end()
 
 
 _MIN_DIGITS = {"id_card": 15, "bank_card": 13, "mobile": 11, "landline": 7}
@@ -294,9 +284,9 @@ RULES = (
     ),
     _rule(
         "email",
-        rf"{LOCAL}(?:(?: at |艾特|小老鼠|圈a ?| ?[(\[]a[)\]] ?)[a-z0-9\-]+"
+        rf"{LOCAL}(?:(?: at |_at_|艾特|小老鼠|圈a ?| ?[(\[]a[)\]] ?)[a-z0-9\-]+"
         rf"(?:(?: dot |点|\.)[a-z0-9\-]+)*(?:(?: dot )[a-z]{{2,9}}|(?:点|\.){TLD})"
-        rf"|(?:(?<=[a-z0-9]{{3}})#|@\n)(?:[a-z0-9\-]+\.)+{TLD})(?![a-z0-9.])",
+        rf"|(?:(?<=[a-z0-9._]{{2}})#|@\n)(?:[a-z0-9\-]+\.)+{TLD})(?![a-z0-9.])",
         _spelled_end,
     ),
     _rule(
@@ -306,11 +296,14 @@ RULES = (
     ),
     _rule(
         "uscc",
-        rf"(?<![0-9a-z])[1-9any]{SEPARATOR}{_CREDIT}(?:{SEPARATOR}\d){{6}}(?:{SEPARATOR}{_CREDIT}){{10}}"
+        rf"(?<![0-9a-z])[1-9any]{SEPARATOR}{_CREDIT}(?:{SEPARATOR}\d){{6}}"
+        rf"(?:{SEPARATOR}{_CREDIT}){{10}}"
         r"(?![0-9a-z])",
         _credit_end,
     ),
+    _rule("email", PLAIN_MAIL),
     Rule("bank_card", re.compile(SPLIT_CARD, re.ASCII), _split_card_end, 7),
+    Rule("bank_card", re.compile(CARD_IN_SIGNS, re.ASCII), _card_in_signs_end, 4),
     _rule(
         "bank_card",
         rf"{_START}(?<![a-z])[1-9](?:{SEPARATOR}\d){{12,18}}(?!\d)",
@@ -321,21 +314,22 @@ RULES = (
     ),
     _rule(
         "qq",
-        rf"{QQ}(?:{GAP})(?P<value>[1-9](?:{SEPARATOR}\d){{4,10}})(?!\d|@)",
-        _qq_end,
+        rf"{QQ}(?:{GAP})(?P<value>[1-9](?:{SEPARATOR}\d){{4,10}})(?!\d|@|[a-z]{{3}})",
+        qq_end,
     ),
     _rule(  # words between: QQ你记一下，12345678
         "qq",
         r"(?:(?<![a-z])q ?q(?!\.)|扣扣|企鹅号)(?P<gap>[^0-9a-z\n。；;!?！？@]{0,12})"
         rf"(?P<value>[1-9](?:{SEPARATOR}\d){{4,10}})(?!\d|@)",
-        _far_end,
+        far_qq_end,
     ),
     _rule(  # the account before its name: 12345678（QQ）
         "qq",
         rf"{_START}(?P<value>[1-9]\d{{4,10}})"
-        r"(?= ?[(]?(?:[就这]?是我?的?)?(?:qq|扣扣)(?!\.|[a-z]))",
-        _qq_end,
+        r"(?= ?[(]?(?:[就这]?是我?的?)?(?:qq|扣扣)(?!\.|[a-z]| ?[:号]{0,2} ?[1-9]))",
+        qq_end,
     ),
+    _rule("wechat", r"(?<![a-z0-9])(?P<value>wxid_[a-z0-9]{6,20})(?![a-z0-9])"),
     _rule(
         "wechat",
         rf"{WECHAT}(?:{GAP}(?=[a-z]+[a-z_\-]*[\d_\-])"
@@ -343,29 +337,35 @@ RULES = (
         r"(?:登记|记录|填写?|备注|改成|换成|写)?[ :为是叫就([「“\"'\-—]*(?=[a-z])"
         r"|[(「“\"'] ?(?=[a-z]))"
         rf"{ACCOUNT}",
-        _wechat_end,
+        wechat_end,
     ),
     _rule(  # words between: 微信你记一下，lan_jing88
         "wechat",
         rf"{WECHAT}(?P<gap>[^0-9a-z。；;!?！？@]{{0,12}}){ACCOUNT}",
-        _far_wechat_end,
+        far_wechat_end,
     ),
     _rule(  # "search for laosuanpan_66": only with two digits or a line in it
         "wechat",
-        r"(?<=[加搜]) ?(?=[a-z\-]+(?:_|\d[a-z\-]*[\d_]|\d?_))"
+        r"(?<=[加搜]) ?(?=[a-z\-]+(?:_|\d[a-z\-]*[\d_]|\d?_)|[a-z]{3,}-[a-z]{3})"
         rf"{ACCOUNT}",
-        _wechat_end,
+        searched_wechat_end,
+    ),
+    _rule(
+        "wechat",
+        rf"{WECHAT}(?P<gap>[^0-9a-z@]{{3,30}}?)(?<=[:,，。\n 、]){ACCOUNT}",
+        asked_wechat_end,
     ),
     _rule(  # the account before its name: lanjing_88（微信）
         "wechat",
-        r"(?<![a-z0-9@._\-])(?=[a-z\-]+[a-z]*(?:_|\d))(?P<value>[a-z][a-z0-9_\-]{5,19})"
-        r"(?= ?[(,，]?(?:就?是我?的?|这个|同)?(?:微信|wechat|vx)(?!支付|公众|小程序))",
-        _wechat_end,
+        r"(?<![a-z0-9@._\-])(?=[a-z]+[_\-\d])(?P<value>[a-z][a-z0-9_\-]{5,19})"
+        r"(?= ?[(,，]?(?:就?是我?的?|这个|同)?(?:微信|(?<![a-z])(?:wechat|vx))(?!支付|"
+        r"公众|小程序))",
+        wechat_end,
     ),
-    _rule("wechat", r"(?<![a-z0-9])(?P<value>wxid_[a-z0-9]{6,20})(?![a-z0-9])"),
     _rule(
         "mobile",
-        rf"{_START}(?:{_86})?0?(?P<number>(?:\(1[3-9]\d\)|1{SEPARATOR}[3-9]{SEPARATOR}\d)(?:(?:{SEPARATOR}|/)\d){{8}}){_STOP}",
+        rf"{_START}(?:{_86})?0?(?P<number>(?:\(1[3-9]\d\)|"
+        rf"1{SEPARATOR}[3-9]{SEPARATOR}\d)(?:(?:{SEPARATOR}|/)\d){{8}}){_STOP}",
         _mobile_end,
     ),
     _rule(

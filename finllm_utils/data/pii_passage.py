@@ -17,13 +17,16 @@ class Passage:
         self.text = text
         self._known: dict[int, int] = {}
         self._counts: tuple[int, int] | None = None
+        self._has_word: bool | None = None
 
     def points(self, place: int) -> int:
         """1 or 2 in private matters, 0 or -1 where nothing tells, less in news."""
         key = place // self._FAR
         if key not in self._known:
             start = max(0, (key - 1) * self._FAR)
-            near = _matters(self.text[start : start + 3 * self._FAR])
+            part = self.text[start : start + 3 * self._FAR]
+            whole = len(part) == len(self.text)
+            near = _matters(len(part), self._of_all() if whole else _count(part))
             if len(self.text) > 3 * self._FAR and not self._is_private():
                 near = -3
             self._known[key] = near
@@ -33,7 +36,13 @@ class Passage:
         """Whether names are worth a search: a private word, and no long public text."""
         if len(self.text) > 3 * self._FAR:
             return self._is_private()
-        return len(self.text) < self._FAR or bool(MATTER.search(self.text))
+        return len(self.text) < self._FAR or self.has_private_word()
+
+    def has_private_word(self) -> bool:
+        """Whether there is a private word at all; cheaper than counting them."""
+        if self._has_word is None:
+            self._has_word = bool(MATTER.search(self.text))
+        return self._has_word
 
     def is_service(self) -> bool:
         """Whether the whole text is private, so that a generous look is in place."""
@@ -46,7 +55,8 @@ class Passage:
     def is_clear(self) -> bool:
         """Whether a short text speaks of private matters and of no public one."""
         private, public = self._of_all()
-        return private > 1 and not public and len(self.text) < 2 * self._FAR
+        enough = private > (len(self.text) > 80)
+        return enough and not public and len(self.text) < 2 * self._FAR
 
     def _is_private(self) -> bool:
         """Whether a long text is about private matters throughout."""
@@ -65,16 +75,30 @@ def _count(part: str) -> tuple[int, int]:
     return len(set(MATTER.findall(part))), len(set(_PUBLIC.findall(part)))
 
 
-MATTER = re.compile("|".join(map(re.escape, PRIVATE)))
-_PUBLIC = re.compile("|".join(map(re.escape, PUBLIC)))
+def _one_of(words: tuple[str, ...]) -> re.Pattern:
+    """Any of ``words``, first come first served; by first character, to be quick."""
+    by_head: dict[str, list[str]] = {}
+    for word in words:
+        by_head.setdefault(word[0], []).append(re.escape(word))
+    heads, groups = sorted(by_head), []
+    for place in range(0, len(heads), _GROUP):
+        some = heads[place : place + _GROUP]
+        inside = "|".join(word for head in some for word in by_head[head])
+        groups.append(f"(?=[{re.escape(''.join(some))}])(?:{inside})")
+    return re.compile(f"(?=[{re.escape(''.join(heads))}])(?:{'|'.join(groups)})")
 
 
-def _matters(part: str) -> int:
-    private, public = _count(part)
-    if public > private + (len(part) < 200):
+_GROUP = 20
+MATTER = _one_of(PRIVATE)
+_PUBLIC = _one_of(PUBLIC)
+
+
+def _matters(length: int, counted: tuple[int, int]) -> int:
+    private, public = counted
+    if public > private + (length < 200):
         return -2
-    if len(part) > 200 and public > 1 and 2 * public >= private:
+    if length > 200 and public > 1 and 2 * public >= private:
         return -2
     if private > 2 and not public:
         return 2
-    return 1 if private else -(len(part) > 120)
+    return 1 if private else -(length > 120)

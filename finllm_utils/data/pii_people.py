@@ -14,6 +14,7 @@ from finllm_utils.data.pii_cues import (
     AFTER,
     COURTESY,
     DATA,
+    KIN_AND_JOBS,
     LEFT_CITED,
     PAIRS,
     RIGHT_CITED,
@@ -25,6 +26,7 @@ from finllm_utils.data.pii_cues import (
 )
 from finllm_utils.data.pii_forms import (
     ANY_GIVEN,
+    CUTS,
     DOTS,
     GIVEN_CHARACTERS,
     HAN,
@@ -40,6 +42,7 @@ from finllm_utils.data.pii_forms import (
     points_after,
 )
 from finllm_utils.data.pii_passage import Passage
+from finllm_utils.data.pii_places import NAMESAKES
 from finllm_utils.data.pii_private import private_names
 from finllm_utils.data.pii_surnames import (
     COMMON,
@@ -70,8 +73,9 @@ _HEAD = re.compile(
     rf"(?=[{class_of(GIVEN_CHARACTERS | _SECONDS)}])"
     rf"|(?<=[格桑才扎洛卓旺娜其阿乌迪热买吐艾玛努帕塔哈丹次])(?<![{_SHUT}].)"
     rf"(?=[{class_of(TRANSCRIBED)}]{{2}})"
-    rf"|(?<=[{class_of(SURNAMES)}])(?<=[、{_LABEL_ENDS}].)(?=[{class_of(GIVEN_CHARACTERS)}])"
-    rf"|(?<=[{_OPENING}户告人员叫].)(?=[{class_of(_NEXT)}{VANISHING}]))"
+    rf"|(?<=[{class_of(SURNAMES)}])(?<=[、{_LABEL_ENDS}].)"
+    rf"(?=[{class_of(GIVEN_CHARACTERS)}])"
+    rf"|(?<=[{_OPENING}户告人员叫与和由向为及].)(?=[{class_of(_NEXT)}{VANISHING}]))"
 )
 _ENDS = frozenset(word[-2:] for word in STRONG | WEAK if len(word) > 1)
 _LABEL_LAST = frozenset(word[-1] for word in STRONG)
@@ -186,7 +190,7 @@ def _name_end(text: str, begin: int, last: int, passage: Passage) -> int:
     best = (0, 0, 0)
     for end, form in forms(text, begin, left):
         after = points_after(text, end)
-        if _is_possible(text, end, left, after):
+        if _is_possible(text, begin, end, left, after):
             best = max(best, (left + after + form, end, after))
     points, end, after = best
     if not end or points + 2 < _NEEDED:
@@ -202,18 +206,21 @@ def _name_end(text: str, begin: int, last: int, passage: Passage) -> int:
 def _is_cited(text: str, begin: int, end: int) -> bool:
     return (
         text[begin:end] in FAMOUS
+        or text[begin:end] in NAMESAKES
         or bool(LEFT_CITED.search(text[max(0, begin - 5) : begin]))
         or bool(RIGHT_CITED.match(text, end))
     )
 
 
-def _is_possible(text: str, end: int, left: int, after: int) -> bool:
+def _is_possible(text: str, begin: int, end: int, left: int, after: int) -> bool:
     if (
         after < 0
         or text[end - 1 : end + 1] in _TWO
         or text[end - 1 : end + 2] in _THREE
     ):
         return False  # a word begins with the last character: 赵敏|申请
+    if end - begin > 2 and text[end - 1 : end + 1] in CUTS:
+        return False  # the same, where a shorter reading remains: 屠杰|双人
     if left == 0:
         return after >= LIKELY and text[end : end + 2] in TITLES
     return left == SURE or (after > 0 and left + after > 2)
@@ -229,7 +236,9 @@ def _left(text: str, begin: int) -> int:
         inside = text[max(0, place - 14) : place]
         opened = max(inside.rfind("("), inside.rfind("（"))
         place -= len(inside) - opened if opened > 0 else 0
-    elif place and text[place - 1] in "是为叫写填系" and _word(text, place - 1, STRONG):
+    elif (
+        place and text[place - 1] in "是为叫写填系" and _word(text, place - 1, _CALLED)
+    ):
         return SURE
     if place and text[place - 1] in _LABEL_LAST:
         if _word(text, place, STRONG):
@@ -250,6 +259,7 @@ def _left(text: str, begin: int) -> int:
     return 0 if begin and text[begin - 1] in HAN_SET else OPEN
 
 
+_CALLED = STRONG | KIN_AND_JOBS
 _NO_BLANKS = str.maketrans("", "", " \u3000")
 _WEAK_LAST = frozenset(word[-1] for word in WEAK)
 

@@ -58,7 +58,7 @@ _EXTENSION = re.compile(
 PROVINCES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼"
 _PLATE = re.compile(
     rf"(?<=[{PROVINCES}][a-z])[ ·.\-]?(?=[a-z0-9]*[{NUMERALS}])"
-    rf"[a-z0-9{NUMERALS}]{{5,6}}"
+    rf"(?:[a-z0-9{NUMERALS}]{{5,6}}|[0-9{NUMERALS}]{{4}}(?=[挂学警]))"
     rf"(?![a-z0-9{NUMERALS}])"
 )
 _LONG_NUMBERS = (11, 15, 16, 17, 18, 19)  # of phones and cards, when scripts are mixed

@@ -172,8 +172,10 @@ def settle_class(row: dict) -> None:
     row["meta"] = {**meta, "class": "scored"}
 
 
-def raw_sample_files(folder: Path, domains: dict[str, str]) -> list[SourceFile]:
-    """The files of data_samples/raw that the gold file names, each with its domain.
+def raw_sample_files(
+    folder: Path, domains: dict[str, str], source: str = "raw"
+) -> list[SourceFile]:
+    """The files of ``folder`` that its gold file names, each with its domain.
 
     Raises: ValueError when one of them is missing.
     """
@@ -181,6 +183,6 @@ def raw_sample_files(folder: Path, domains: dict[str, str]) -> list[SourceFile]:
     for name, domain in sorted(domains.items()):
         path = folder / name
         if not path.is_file():
-            raise ValueError(f"{path} is missing; restore data_samples/raw")
-        files.append(SourceFile(f"raw/{name}", str(path), domain, "raw"))
+            raise ValueError(f"{path} is missing; restore {folder}")
+        files.append(SourceFile(f"{source}/{name}", str(path), domain, source))
     return files

@@ -50,7 +50,8 @@ GOALS = {
     "peak_worker_mb": "<= 2000", "dedup_recall": ">= 0.99",
     "dedup_false_merges": "<= 0.005", "natural_duplicates_found": ">= 1",
     "pii_recall": ">= 0.99", "pii_precision": ">= 0.98", "clean_kept": ">= 0.95",
-    "dirty_dropped": ">= 0.9",
+    "dirty_dropped": ">= 0.9", "fresh_clean_kept": ">= 0.95",
+    "fresh_dirty_dropped": ">= 0.9",
 }  # fmt: skip
 WARM_UP = 20
 

@@ -5,7 +5,6 @@ The judges here are plain Python on purpose: sets of strings and dictionaries, s
 the package is not held against itself.
 """
 
-import hashlib
 import json
 import random
 import unicodedata
@@ -31,10 +30,12 @@ from finllm_utils.data.pii import find_pii
 from finllm_utils.data.pipeline import clean_corpus
 from finllm_utils.data.quality import train_classifier
 from finllm_utils.data.sources import gather_items, raw_sample_files
+from finllm_utils.intervals import wilson_interval
 from finllm_utils.profiles import load_profile
 from finllm_utils.records import Document, read_records
-from tests.data.pii_generator import PiiCase, generate, judge, summary
+from tests.data.pii_generator import PiiCase, contexts, generate, judge, summary
 
+FRESH_GOLD = RAW_FOLDER.parent / "fresh" / "gold.jsonl"
 SEED = 20
 RESAMPLES = 200
 NGRAM = 5
@@ -176,15 +177,6 @@ def natural_duplicates(config: DataConfig) -> Found:
     return figures, notes
 
 
-def context_half(case: PiiCase) -> str:
-    """``measure`` or ``tune`` by the digest of the context, ``mixed`` for both in one.
-
-    The rules may be read against passages of the half ``tune`` only.
-    """
-    parity = {hashlib.sha256(name.encode()).digest()[0] % 2 for name in case.contexts}
-    return "mixed" if len(parity) > 1 else ("tune" if parity.pop() else "measure")
-
-
 def pii_interval(counts: Sequence[tuple[str, dict[str, int]]]) -> dict[str, float]:
     """95% intervals of recall and precision; whole contexts are drawn, not passages."""
     rng, groups = random.Random(SEED), {}
@@ -209,42 +201,49 @@ def pii_interval(counts: Sequence[tuple[str, dict[str, int]]]) -> dict[str, floa
 def personal_data(num_documents: int, misses: Path) -> Found:
     """Recall and precision on generated passages; what was missed goes to a file.
 
-    The headline is the half of the contexts that nobody tuned on; ``.tune`` marks the
-    other one. Passages that join contexts of both halves count for neither.
+    The headline is the part "fresh" of the contexts, which no rule was read against;
+    ``.tune`` marks the part that the rules were made with.
     """
-    cases = generate(SEED, num_documents)
-    found = [[tuple(span) for span in find_pii(case.text)] for case in cases]
-    halves = [context_half(case) for case in cases]
-    figures, notes = {}, {"documents": len(cases), "seed": SEED, "resamples": RESAMPLES}
-    for half, mark in (("measure", ""), ("tune", ".tune")):
-        chosen = [i for i, h in enumerate(halves) if h == half]
-        counts = summary([cases[i] for i in chosen], [found[i] for i in chosen])
+    figures, rows = {}, []
+    notes: dict = {"seed": SEED, "resamples": RESAMPLES}
+    for part, mark in (("fresh", ""), ("tune", ".tune")):
+        cases = generate(SEED, num_documents, part)
+        found = [[tuple(span) for span in find_pii(case.text)] for case in cases]
+        counts = summary(cases, found)
         for kind, count in counts.items():
             suffix = mark if kind == "all" else f".{kind}{mark}"
             figures[f"pii_recall{suffix}"] = count["hits"] / max(count["gold"], 1)
             figures[f"pii_precision{suffix}"] = count["right"] / max(count["found"], 1)
         each = [
-            (cases[i].contexts[0], summary([cases[i]], [found[i]])["all"])
-            for i in chosen
+            (case.contexts[0], summary([case], [spans])["all"])
+            for case, spans in zip(cases, found, strict=True)
         ]
         edges = pii_interval(each)
         figures |= {f"{key}{mark}": value for key, value in edges.items()}
-        notes[half] = {
-            "documents": len(chosen),
+        notes[part] = {
+            "documents": len(cases),
+            "contexts": len(contexts(part)),
             "spans": counts["all"],
             "kinds": counts,
         }
-    notes["mixed_left_out"] = halves.count("mixed")
-    rows = []
-    for case, spans, half in zip(cases, found, halves, strict=True):
-        verdict = judge(case, spans)
-        if verdict.misses or verdict.wrong:
-            row = {"half": half, "contexts": case.contexts, "text": case.text}
-            rows.append(row | {"missed": verdict.misses, "wrong": verdict.wrong})
+        rows += _misses(part, cases, found)
     misses.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     misses.write_text("".join(lines), encoding="utf-8")
     return figures, notes
+
+
+def _misses(
+    part: str, cases: Sequence[PiiCase], found: Sequence[Sequence[tuple]]
+) -> list[dict]:
+    """Every passage with a span missed or masked wrongly."""
+    rows = []
+    for case, spans in zip(cases, found, strict=True):
+        verdict = judge(case, spans)
+        if verdict.misses or verdict.wrong:
+            row = {"part": part, "contexts": case.contexts, "text": case.text}
+            rows.append(row | {"missed": verdict.misses, "wrong": verdict.wrong})
+    return rows
 
 
 def train_models(folder: Path) -> None:
@@ -261,13 +260,24 @@ def train_models(folder: Path) -> None:
 
 
 def gold_documents(work: Path, models: Path) -> Found:
-    """The gold set through the whole chain beside the toy corpora; half test scored."""
-    config, gold = load_profile("toy").data, read_gold()
+    """Both gold sets through the whole chain beside the toy corpora.
+
+    The first is scored on its half "test". The second (``fresh_``) was written when the
+    rules stood, by people who had seen neither them nor the first. Its first look (0.867
+    of clean kept, 0.938 of dirty dropped) showed that the learnt score was at fault;
+    more clean examples and a lower threshold followed, so later looks are not blind.
+    """
+    config, gold, fresh = load_profile("toy").data, read_gold(), read_gold(FRESH_GOLD)
     output = work / "output"
     output.mkdir(parents=True, exist_ok=True)
-    raw = raw_sample_files(RAW_FOLDER, {g.file: g.domain for g in gold})
+    files = [
+        *raw_sample_files(RAW_FOLDER, {g.file: g.domain for g in gold}),
+        *raw_sample_files(
+            FRESH_GOLD.parent, {g.file: g.domain for g in fresh}, "fresh"
+        ),
+    ]
     rejected, _ = clean_corpus(
-        gather_items(config, raw), config, heldout=heldout_texts(), output=output,
+        gather_items(config, files), config, heldout=heldout_texts(), output=output,
         work_dir=work / "work", num_workers=2, models=models,
     )  # fmt: skip
     kept = [
@@ -277,20 +287,33 @@ def gold_documents(work: Path, models: Path) -> Found:
         for document in read_records(path, Document)
     ]
     test = [g for g in gold if g.half == "test"]
-    score = score_gold(test, kept)
-    scored = {k: v for k, v in asdict(score).items() if k != "missed"}
-    figures = {
-        "clean_kept": score.clean_kept,
-        "dirty_dropped": score.dirty_dropped,
-        "gold_key_sentences_kept": score.key_sentences_kept,
-        "gold_planted_pii_left": score.planted_pii_left,
-    }
-    return figures, scored | {"half": "test", "by_step": _by_step(test, rejected)}
+    figures, notes = {}, {}
+    for mark, items, source in (("", test, "raw"), ("fresh_", fresh, "fresh")):
+        score = score_gold(items, kept, f"{source}/")
+        figures |= {
+            f"{mark}clean_kept": score.clean_kept,
+            f"{mark}dirty_dropped": score.dirty_dropped,
+            f"gold_{mark}key_sentences_kept": score.key_sentences_kept,
+            f"gold_{mark}planted_pii_left": score.planted_pii_left,
+        }
+        notes[mark + "gold"] = {k: v for k, v in asdict(score).items() if k != "missed"}
+        notes[mark + "gold"] |= {
+            "clean_interval": _interval(score.clean_kept, score.num_clean),
+            "dirty_interval": _interval(score.dirty_dropped, score.num_dirty),
+            "by_step": _by_step(items, rejected, source),
+        }
+    return figures, notes
 
 
-def _by_step(gold: Sequence[GoldItem], rejected: list[dict]) -> dict[str, str]:
+def _interval(share: float, number: int) -> list[float]:
+    return [round(edge, 4) for edge in wilson_interval(round(share * number), number)]
+
+
+def _by_step(
+    gold: Sequence[GoldItem], rejected: list[dict], source: str
+) -> dict[str, str]:
     """For each step: how many gold documents it dropped, and how many were dirty."""
-    clean = {f"raw/{g.file}": g.clean for g in gold}
+    clean = {f"{source}/{g.file}": g.clean for g in gold}
     counts: dict[str, list[int]] = {}
     for row in rejected:
         if row["id"] in clean:

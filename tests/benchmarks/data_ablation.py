@@ -83,17 +83,18 @@ DEFAULT = Settings(
     chars=300_000,
     curves=(("natural", (2,)), ("planted", (2, 3))),
     model=ModelConfig(
-        path="", hidden_size=128, intermediate_size=352, num_layers=4, num_heads=2,
-        num_kv_heads=2, tie_embeddings=True, max_seq_len=256,
+        path="", hidden_size=320, intermediate_size=864, num_layers=8, num_heads=5,
+        num_kv_heads=5, tie_embeddings=True, max_seq_len=256,
     ),
     pretrain=PretrainConfig(
         tokens=114_688, seq_len=128, micro_batch_size=8, global_batch_size=8,
-        learning_rate=4e-3, embedding_learning_rate=8e-3, warmup_steps=10,
+        learning_rate=2e-3, embedding_learning_rate=4e-3, warmup_steps=10,
         zh_share=1.0, finance_share_start=0.5, finance_share_end=0.5,
     ),
 )  # fmt: skip
-"""The toy profile's layers and rates, narrower, over the characters that occur: half of
-its time would otherwise go to rows that no text uses."""
+"""Ten million parameters, nearly all in the layers: the vocabulary is the characters
+that occur. Of the rates 1e-3, 2e-3 and 4e-3 the middle one has the lowest training loss
+on raw text, at the last twenty steps of seed 0."""
 QUICK = replace(
     DEFAULT,
     chars=12_000, learnt_scores=False, num_workers=1, seeds=(0, 1), curves=(("planted", (2,)),), max_documents=12,

@@ -97,3 +97,10 @@ def test_references_to_han_are_decoded_and_others_stay():
     assert normalize("房&#38388;很大，&#x4ef7;格不贵", {}) == ("房间很大，价格不贵", {})
     same = "标签写成 &lt;b&gt;，&#60; 与 &#8364; 不变"
     assert decode_han(same) == same
+
+
+def test_the_old_full_width_blank_is_a_blank_and_its_neighbours_stay():
+    old = b"\xc0\xed\xb2\xc6\xa3\xa0\xca\xd5\xd2\xe6".decode("gb18030")
+    assert old == "理财\ue5e5收益"
+    assert normalize(old, {}) == ("理财 收益", {})
+    assert normalize("理财\ue5e4收益\ue5e6", {}) == ("理财\ue5e4收益\ue5e6", {})

@@ -86,17 +86,22 @@ def canonical(text: str, kind: str) -> str:
     return text.lstrip("0") if kind == "landline" else text  # +86 drops the zero
 
 
-def test_contexts_are_many_and_distinct():
-    counts = Counter(context["type"] for context in contexts())
+@pytest.mark.parametrize(("part", "least"), [("tune", 37), ("fresh", 10)])
+def test_contexts_are_many_and_of_every_type(part, least):
+    counts = Counter(context["type"] for context in contexts(part))
     assert set(counts) == {*TYPES, "decoy"}
-    assert min(counts[kind] for kind in TYPES) >= 25 and counts["decoy"] >= 80
-    assert len({c["id"] for c in contexts()}) == len(contexts())
-    assert len({c["text"] for c in contexts()}) == len(contexts())
-    assert len({c["genre"] for c in contexts()}) >= 12
+    assert min(counts[kind] for kind in TYPES) >= least and counts["decoy"] >= 30
+    assert len({c["genre"] for c in contexts(part)}) >= 12
 
 
-def test_contexts_hold_their_type_and_decoys_nothing():
-    for context in contexts():
+def test_no_context_stands_in_both_parts():
+    both = contexts("tune") + contexts("fresh")
+    assert len({c["id"] for c in both}) == len({c["text"] for c in both}) == len(both)
+
+
+@pytest.mark.parametrize("part", ["tune", "fresh"])
+def test_contexts_hold_their_type_and_decoys_nothing(part):
+    for context in contexts(part):
         kinds = {m[1] for m in SLOT.finditer(context["text"]) if m[1] in TYPES}
         if context["type"] == "decoy":
             assert not kinds, context["id"]
@@ -142,11 +147,14 @@ def test_every_context_is_used(cases):
 
 def test_the_card_tells_the_counts(cases):
     card = (FOLDER / "CARD.md").read_text(encoding="utf-8")
-    gold = sum(len(case.spans) for case in cases)
-    empty = sum(not case.spans for case in cases)
-    assert f"{gold:,} gold spans" in card and f"{empty:,} passages without any" in card
+    for part in (cases, generate(20, 5000, "fresh")):
+        gold = sum(len(case.spans) for case in part)
+        empty = sum(not case.spans for case in part)
+        assert f"{gold:,} gold spans" in card
+        assert f"{empty:,} passages without any" in card
     decoys = sum(context["type"] == "decoy" for context in contexts())
     assert f"{len(contexts())} short" in card and f"{decoys} are decoys" in card
+    assert f"{len(contexts('fresh'))} more" in card
 
 
 def test_spans_are_the_identifiers(cases):
@@ -176,7 +184,7 @@ def test_all_types_and_written_forms_occur(cases):
     counts = Counter(kind for case in cases for _, _, kind in case.spans)
     assert min(counts[kind] for kind in TYPES) >= 300
     seen = {kind: set() for kind in TYPES}
-    for case in cases:
+    for case in cases + generate(20, 5000, "fresh"):
         for (_, _, kind), form in zip(case.spans, case.forms, strict=True):
             seen[kind].update(form.split("+"))
     for kind, forms in FORMS.items():

@@ -11,7 +11,12 @@ from finllm_utils.data.gold import GoldItem, read_gold, score_gold
 from finllm_utils.data.pipeline import STEPS, clean_corpus
 from finllm_utils.data.quality import MODELS, train_classifier
 from finllm_utils.data.signed import columns_type, length_class
-from finllm_utils.data.sources import DOMAINS, SourceFile, raw_sample_files
+from finllm_utils.data.sources import (
+    DOMAINS,
+    SourceFile,
+    iterate_sources,
+    raw_sample_files,
+)
 from finllm_utils.profiles import load_profile
 from finllm_utils.records import Document, read_records
 
@@ -175,6 +180,45 @@ def test_trained_models_score_and_drop(tmp_path):
     assert list(kept(output)) == ["good"]
     assert kept(output)["good"].meta["knowledge"] > 0.5
     assert (rejected[0]["id"], rejected[0]["step"]) == ("bad", "quality")
+
+
+def test_the_finance_score_files_the_documents_of_a_mixed_folder(tmp_path):
+    general = (
+        "春天的江南细雨不停，青石板路上落满了槐花，老人撑着油纸伞慢慢走过那座石桥。",
+        "蜜蜂采到花蜜以后，会在巢门口跳起八字形的舞蹈，告诉同伴花丛的方向和距离。",
+        "和面的时候水要分几次加进去，揉到面团光滑不粘手，再盖上湿布醒半个小时。",
+        "这座古塔始建于宋代，共有七层，檐角挂着铜铃，风一吹就发出清脆的声响。",
+    )
+    texts = [f"{t}这是第{i}段。" for i in range(8) for t in (*general, *DIFFERENT)]
+    finance = [0, 0, 0, 0, 1, 1, 1, 1] * 8
+    groups = [str(i) for i in range(64)]
+    models, folder = tmp_path / "models", tmp_path / "mine"
+    models.mkdir(), folder.mkdir()
+    model, _ = train_classifier(texts, finance, groups, seed=0)
+    model.save(models / "finance.npz")
+    for name in sorted(set(MODELS) - {"finance"}):  # one that keeps all: not its matter
+        other, _ = train_classifier(
+            texts + [t[::-1] for t in texts], [1] * 64 + [0] * 64,
+            [*groups, *groups], seed=0,
+        )  # fmt: skip
+        other.save(models / f"{name}.npz")
+    (folder / "bond.txt").write_text(DIFFERENT[0] + DIFFERENT[2], "utf-8")
+    (folder / "bees.txt").write_text(general[1] + general[3], "utf-8")
+    things = list(iterate_sources((f"zh={folder}",), CONFIG.max_line_bytes))
+    output, rejected, _ = run(tmp_path, things, models=models)
+    assert not rejected
+    found = {key: document.domain for key, document in kept(output).items()}
+    assert found == {"mine/bond.txt": "finance_zh", "mine/bees.txt": "general_zh"}
+    assert kept(output)["mine/bond.txt"].meta["class"] == "scored"
+
+
+def test_a_mixed_folder_without_scores_is_refused(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "bond.txt").write_text(DIFFERENT[0] * 2, "utf-8")
+    things = list(iterate_sources((f"zh={folder}",), CONFIG.max_line_bytes))
+    with pytest.raises(ValueError, match="no trained scores"):
+        run(tmp_path, things)
 
 
 @pytest.fixture
