@@ -41,13 +41,12 @@ from finllm_utils.data.pii_forms import (
     forms,
     points_after,
 )
+from finllm_utils.data.pii_known import is_known
 from finllm_utils.data.pii_passage import Passage
-from finllm_utils.data.pii_places import NAMESAKES
 from finllm_utils.data.pii_private import private_names
 from finllm_utils.data.pii_surnames import (
     COMMON,
     DOUBLE,
-    FAMOUS,
     RARE,
     TRANSCRIBED,
 )
@@ -195,7 +194,7 @@ def _name_end(text: str, begin: int, last: int, passage: Passage) -> int:
     points, end, after = best
     if not end or points + 2 < _NEEDED:
         return 0
-    if left < SURE and _is_cited(text, begin, end):
+    if left < SURE and _is_cited(text, begin, end, left):
         return -end
     near = passage.points(begin)
     if near < -1 and RIGHT_NUMBER.match(text, end):
@@ -203,10 +202,9 @@ def _name_end(text: str, begin: int, last: int, passage: Passage) -> int:
     return end if points + near >= _NEEDED else 0
 
 
-def _is_cited(text: str, begin: int, end: int) -> bool:
+def _is_cited(text: str, begin: int, end: int, left: int) -> bool:
     return (
-        text[begin:end] in FAMOUS
-        or text[begin:end] in NAMESAKES
+        is_known(text, begin, end, is_addressed=left >= LIKELY)
         or bool(LEFT_CITED.search(text[max(0, begin - 5) : begin]))
         or bool(RIGHT_CITED.match(text, end))
     )

@@ -20,12 +20,11 @@ from finllm_utils.data.pii_forms import (
     given_points,
     points_after,
 )
+from finllm_utils.data.pii_known import is_known
 from finllm_utils.data.pii_passage import Passage
-from finllm_utils.data.pii_places import NAMESAKES
 from finllm_utils.data.pii_surnames import (
     COMMON,
     DOUBLE,
-    FAMOUS,
     PURE,
     RARE,
     TRANSCRIBED,
@@ -189,7 +188,9 @@ def _end(text: str, begin: int, left: int, begins: set[int]) -> tuple[int, int]:
         if text[end : end + 1] in _JOINTS and right > 0:
             if end + 1 in begins or text[end] in "、；;" and _looks_so(text, end + 1):
                 right = 3
-        if right < 0 or text[end - 1 : end + 1] in _ACTS or text[begin:end] in _KNOWN:
+        if right < 0 or text[end - 1 : end + 1] in _ACTS:
+            continue
+        if is_known(text, begin, end, is_addressed=left > 1 and right > 1):
             continue
         if end - begin > 2 and text[end - 1 : end + 1] in CUTS:
             continue
@@ -210,7 +211,6 @@ def _looks_so(text: str, begin: int) -> bool:
     return any(_right(text, begin + size) > 1 for size in (3, 2, 4))
 
 
-_KNOWN = FAMOUS | NAMESAKES
 _ACTS = frozenset(word for word in AFTER if len(word) == 2)
 
 

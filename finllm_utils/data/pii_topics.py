@@ -13,13 +13,13 @@ from finllm_utils.data.pii_accounts import COUNTED, INTRO, SEPARATOR, WECHAT_WOR
 from finllm_utils.data.pii_context import AMOUNT_AFTER, NO_PASSPORT, THING
 from finllm_utils.data.pii_view import NUMERALS, View, view_of
 
-_TRAVEL_TOPIC = (
-    "护照 签证 出境 入境 证件 机票 航班 值机 登机 入住 出国 旅客 乘客 境外 本子 旅行证"
-    " 海关 边检 留学 使馆 领馆 passport Passport PASSPORT 免签 落地签 换汇 购汇 结汇"
-    " 报团 海外 房客 国籍 Country ticket flight visa hotel 身份 持 合法 领队 居留"
-    " 酒店 号房 房， 早餐 拒签 名单 行程 靠窗 客房 房间"
-    " 出行 赴 外宾 外籍 因公 国际 开户 出票 订票 通关 新本 旧本"
-).split()
+_TRAVEL = re.compile(  # who stays, flies, crosses a border or exchanges money
+    "护照|passport|签证|visa|通行证|旅行证|有效证|证件|身份|国籍|country|居留|合法"
+    r"|出入?境|入境|通关|边检|[使领]馆|免签|落地签|拒签|新本|旧本|本子"
+    r"|境外|海外|外籍|外宾|外国|因公|出国|出行|赴|留学|报团|领队|名单|行程|旅客|乘客"
+    r"|机票|flight|ticket|值机|登机|出票|订票|靠窗|酒店|hotel|入住|房客|客房|房间|\d房"
+    r"|早餐|开户|购汇|结汇|换汇"
+)
 _BEFORE, _AFTER = 110, 150
 _QQ_SIGNS = ("Q", "q", "扣", "企鹅", "Ｑ", "ｑ")
 _QQ_SIGN = re.compile(
@@ -45,9 +45,7 @@ def find_by_topic(text: str) -> Iterator[tuple[int, int, str]]:
         if search is _qq and not any(word in text for word in _QQ_SIGNS):
             continue
         for start, end in _stretches(text, sign):
-            if search is _passports and not any(
-                word in text[start:end] for word in _TRAVEL_TOPIC
-            ):
+            if search is _passports and not _TRAVEL.search(text[start:end].lower()):
                 continue
             view = view_of(text, start, end)
             for begin, stop, kind in search(view):
@@ -187,7 +185,7 @@ _ELSEWHERE = re.compile(
     r"游戏|steam"
     r"|渠道|标识|公众号|小程序|服务号|订阅号|视频号|网址|链接|域名|网站|文件名?|型号|"
     r"版本|代码|"
-    r"编号|单号"
+    r"编号|单号|序列号"
     r"|订单|编码|券码?|[惠换请活取货件票验证识别]码|卡密|礼包|接口|字段|参数|变量|函数|"
     r"脚本|路径|目录|机器人|输入|命令"
     r"|wi-?fi|热点|工单|批号|货号|款号|车次|航班|报错|错误|qq|扣扣|关键词|回复|暗号|"
@@ -232,17 +230,6 @@ _PASSPORT = re.compile(
     r"(?![a-z0-9\-/_]|\.\d| ?\d)",
     re.ASCII,
 )
-_PASS_SURE = re.compile(
-    "酒店|\\d房|早餐|拒签|名单|行程|靠窗|客房|房间|"
-    "国籍|country|ticket|flight|visa|hotel|房客|居留|海外|身份|有效证|领队|合法|护照|"
-    "passport|签证|出[入]?境|入境|旅行证|通行证|证件|机票|值机|登机|出国|留学|[使领]馆|"
-    "边检"
-    "|境外|外籍|外宾|购汇|结汇|旅客|乘客|因公|出票|订票|免签|落地签|出行|赴|开户|入住|"
-    "换汇|报团"
-    "|通关|新本|旧本|本子"
-)
-
-
 _FOREIGN = re.compile(
     r"(?:护照|passport|外籍|外宾|外国|国籍|签证|旅行证件|入境|登机|值机)[^。\n]{0,30}?"
     r"(?:出示的?是?|持有?|[是为号填写:(（着])["
@@ -265,7 +252,7 @@ def _passports(view: View) -> Iterator[tuple[int, int, str]]:
         if NO_PASSPORT.search(near) or _is_part(text, begin):
             continue
         around = text[max(0, begin - 110) : begin] + " " + text[end : end + 60]
-        if _PASS_SURE.search(around):
+        if _TRAVEL.search(around):
             yield begin, end, "passport"
     for match in _FOREIGN.finditer(text):
         begin, end = match.span("value")

@@ -3,7 +3,7 @@
 import pytest
 
 from finllm_utils.data.pii import find_pii
-from finllm_utils.data.pii_places import NAMESAKES
+from finllm_utils.data.pii_known import NAMESAKES
 from tests.data.test_pii import check_marked
 
 QQ = r"""我QQ还是上学时候那个，你记得吧，<qq:32135963>，头像是皮卡丘

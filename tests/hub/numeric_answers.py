@@ -76,7 +76,6 @@ def key() -> dict[str, Decimal]:
     day = fx_days()
     net_27 = places(D(100000) / D("1.015"))
     net_28 = places(D(50000) / D("1.0015"))
-    net_29 = places(D(260000) / D("1.008"))
     return {
         # calculate
         "nq-01": places((D(128000000) + D(96500000) - D(200000000)) / D(2000000)),
@@ -116,7 +115,7 @@ def key() -> dict[str, Decimal]:
         # fund_subscription
         "nq-27": places(net_27 / D("1.2560")),
         "nq-28": D(50000) - net_28,
-        "nq-29": places(net_29 / D("0.9437")),
+        "nq-29": places(places(D(260000) / D("1.008")) / D("0.9437")),
         # bond_current_yield, holding_return (percent)
         "nq-30": places(D("2.85") / D("96.4") * 100),
         "nq-31": places((D("13.8") - D("12.5") + D("0.36")) / D("12.5") * 100),
