@@ -7,6 +7,10 @@ the training text. Results stand at equal tokens and at equal FLOPs. It writes
 ``results/ablation.json``; ``--quick`` tries everything on a slice and writes nothing;
 ``--small`` starts from SmolLM2-135M and is for a GPU.
 
+Every run is a process of its own, on a processor as many at once as there are cores.
+What is finished is kept under ``runs/ablation-...``, whose name is made from the
+settings and the engine's code: the same command goes on where it was stopped.
+
 | arm | vocabulary | passes |
 |---|---|---|
 | two_stage | characters | a quarter embeddings only on stage 2's mix, the rest all |
@@ -20,8 +24,13 @@ the training text. Results stand at equal tokens and at equal FLOPs. It writes
 
 import argparse
 import hashlib
+import json
+import os
+import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -37,10 +46,10 @@ from finllm_utils.data.pipeline import clean_corpus
 from finllm_utils.data.sources import gather_items
 from finllm_utils.evals.bits_per_byte import bits_per_byte, spread_sample
 from finllm_utils.model.embeddings import embedding_names, expand_embeddings, new_llama
-from finllm_utils.model.load import load_model
+from finllm_utils.model.load import load_model, load_tokenizer
 from finllm_utils.profiles import Profile, load_profile
 from finllm_utils.records import Document, read_records
-from finllm_utils.runtime import resolve_device, resolve_dtype
+from finllm_utils.runtime import resolve_device, resolve_dtype, seed_everything
 from finllm_utils.tokenizer.base import load_base_tokenizer
 from finllm_utils.tokenizer.expand import as_pretrained, expand, padded_rows
 from finllm_utils.train.bins import write_bin
@@ -49,8 +58,10 @@ from finllm_utils.train.pretrain import pretrain
 from finllm_utils.train.throughput import matmul_weights
 from tests.benchmarks.data_ablation_checks import t_interval
 from tests.benchmarks.harness import (
-    ENVIRONMENTS,
+    REPOSITORY,
+    call_in,
     print_table,
+    report_back,
     say,
     versions,
     write_result,
@@ -122,89 +133,90 @@ SIZES = {
 
 
 class Ablation:
-    """The base, the text, and a vocabulary with its bins for each strategy."""
+    """The text, an English base a seed, and a vocabulary with bins for each strategy.
+
+    All of it lies in ``folder``, so that runs in other processes find it there.
+    """
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         self.folder, self.settings = folder, settings
         self.profile: Profile = load_profile(settings.profile, settings.overrides)
-        self.corpus = self._clean()
-        self.heldout = {
-            d: spread_sample(
-                heldout_documents(d),
-                min(settings.max_documents, len(heldout_documents(d))),
-            )
-            for d in HELDOUT_DOMAINS
-        }
-        self.training, self.validation = split(self.corpus)
         self.base_pieces = load_base_tokenizer(self.profile.tokenizer.base)
         self.before = as_pretrained(self.base_pieces, chat=False)
-        self.tokenizers: dict[str, PreTrainedTokenizerBase] = {}
-        self.bases: dict[int, torch.nn.Module] = {}
-        self.rates: dict[str, float] = {}
 
-    def _clean(self) -> dict[str, list[Document]]:
-        say("cleaning the corpus")
+    def prepare(self) -> None:
+        """Everything that all runs share; what is there already stays."""
+        self._once("corpus", self._clean)
+        for strategy in sorted(
+            {ARMS[a].strategy for a in self.settings.arms} | {"none"}
+        ):
+            self._once(f"vocabulary_{strategy}", self._write_vocabulary, strategy)
+        if not self.profile.model.path:
+            for seed in (*self.settings.seeds, TRIAL_SEED):
+                self._once(f"base_{seed}", self._write_base, seed)
+
+    def _once(self, name: str, make: Callable[..., None], *arguments: object) -> None:
+        """Makes a folder whole or not at all."""
+        if not (self.folder / name).exists():
+            say(name.replace("_", " "))
+            with TemporaryDirectory(dir=self.folder) as work:
+                (Path(work) / name).mkdir()
+                make(Path(work) / name, *arguments)
+                (Path(work) / name).rename(self.folder / name)
+
+    def _clean(self, output: Path) -> None:
         data = replace(self.profile.data, include_raw_samples=False)
-        output = self.folder / "corpus"
-        output.mkdir()
         clean_corpus(
             gather_items(data, []), data, heldout=heldout_texts(), output=output,
-            work_dir=self.folder / "clean", num_workers=2, models=None,
+            work_dir=output.parent / "clean", num_workers=2, models=None,
         )  # fmt: skip
-        return {d: list(read_records(output / f"{d}.jsonl", Document)) for d in DOMAINS}
 
-    def vocabulary(self, strategy: str) -> tuple[PreTrainedTokenizerBase, Path]:
-        """The tokenizer of a strategy, and the bins it wrote."""
-        bins = self.folder / f"bins_{strategy}"
-        if strategy not in self.tokenizers:
-            say(f"vocabulary: {strategy}")
-            cfg: TokenizerConfig = replace(self.profile.tokenizer, strategy=strategy)
-            texts = [
-                document.text
-                for d in ("general_zh", "finance_zh")
-                for document in self.training[d]
-            ]
-            grown = expand(self.base_pieces, cfg, texts).tokenizer
-            self.tokenizers[strategy] = as_pretrained(grown, chat=False)
-            bins.mkdir()
-            for domain, documents in self.training.items():
-                write_bin(
-                    bins, domain, [d.text for d in documents], self.tokenizers[strategy]
-                )
-        return self.tokenizers[strategy], bins
+    def parts(self) -> tuple[dict[str, list[Document]], dict[str, list[Document]]]:
+        """Training and validation documents."""
+        corpus = self.folder / "corpus"
+        return split(
+            {d: list(read_records(corpus / f"{d}.jsonl", Document)) for d in DOMAINS}
+        )
+
+    def _write_vocabulary(self, output: Path, strategy: str) -> None:
+        training, _ = self.parts()
+        cfg: TokenizerConfig = replace(self.profile.tokenizer, strategy=strategy)
+        texts = [
+            d.text for part in ("general_zh", "finance_zh") for d in training[part]
+        ]
+        grown = expand(self.base_pieces, cfg, texts).tokenizer
+        tokenizer = as_pretrained(grown, chat=False)
+        tokenizer.save_pretrained(output / "tokenizer")
+        (output / "bins").mkdir()
+        for domain, documents in training.items():
+            write_bin(output / "bins", domain, [d.text for d in documents], tokenizer)
+
+    def _write_base(self, output: Path, seed: int) -> None:
+        model = new_llama(self.profile.model, len(self.before), seed)
+        pretrain(
+            model, self.folder / "vocabulary_none/bins", self.profile.base,
+            self.profile.runtime, embedding_names=embedding_names(model), seed=seed,
+        )  # fmt: skip
+        model.save_pretrained(output)
+
+    def tokenizer(self, strategy: str) -> PreTrainedTokenizerBase:
+        """What a strategy made of the base's vocabulary."""
+        return load_tokenizer(self.folder / f"vocabulary_{strategy}/tokenizer")
 
     def base(self, seed: int) -> torch.nn.Module:
-        """The English base of a seed, or the folder's model; never changed."""
-        if self.profile.model.path:
-            seed = 0
-        if seed not in self.bases:
-            self.bases[seed] = self._new_base(seed)
-        return self.bases[seed]
+        """The English base of a seed, or the folder's model."""
+        return load_model(self.profile.model.path or self.folder / f"base_{seed}")
 
-    def _new_base(self, seed: int) -> torch.nn.Module:
-        shape = self.profile.model
-        if shape.path:
-            return load_model(shape.path)
-        say(f"English base, seed {seed}")
-        model = new_llama(shape, len(self.before), seed)
-        _, bins = self.vocabulary("none")
-        pretrain(
-            model, bins, self.profile.base, self.profile.runtime,
-            embedding_names=embedding_names(model), seed=seed,
-        )  # fmt: skip
-        return model
-
-    def run(
+    def train(
         self, name: str, seed: int, factor: float, tokens: int
     ) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
         """Trains one arm of ``tokens`` in all."""
         arm = ARMS[name]
-        tokenizer, bins = self.vocabulary(arm.strategy)
+        tokenizer = self.tokenizer(arm.strategy)
+        bins = self.folder / f"vocabulary_{arm.strategy}/bins"
         model = expand_embeddings(
             self.base(seed), self.before, tokenizer, seed=seed,
-            num_rows=padded_rows(
-                len(tokenizer), self.profile.tokenizer.pad_to_multiple_of
-            ),
+            num_rows=self._rows(tokenizer),
         )  # fmt: skip
         for i, (share, changes) in enumerate(arm.passes):
             cfg = self.pass_config(changes, factor, share * tokens)
@@ -213,6 +225,9 @@ class Ablation:
                 embedding_names=embedding_names(model), seed=1_000 * (i + 1) + seed,
             )  # fmt: skip
         return model, tokenizer
+
+    def _rows(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        return padded_rows(len(tokenizer), self.profile.tokenizer.pad_to_multiple_of)
 
     def pass_config(
         self, changes: dict[str, object], factor: float, tokens: float
@@ -243,17 +258,14 @@ class Ablation:
             for domain, part in documents.items()
         }  # fmt: skip
 
-    def best_factor(self, name: str) -> float:
-        """The factor with the lowest mean over Chinese validation domains."""
-        if len(self.settings.factors) == 1:
-            return self.settings.factors[0]
-        found = {}
-        for factor in self.settings.factors:
-            model, pieces = self.run(name, TRIAL_SEED, factor, self.settings.tokens)
-            parts = {d: self.validation[d] for d in ("general_zh", "finance_zh")}
-            found[factor] = mean(self.score(model, pieces, parts).values())
-            say(f"{name}, rates times {factor}: {found[factor]:.4f} on validation")
-        return min(found, key=found.get)
+    def documents(self, on: str) -> dict[str, Sequence[Document]]:
+        """What to measure on: the Chinese validation documents, or held-out ones."""
+        if on == "validation":
+            _, validation = self.parts()
+            return {d: validation[d] for d in ("general_zh", "finance_zh")}
+        found = {d: heldout_documents(d) for d in HELDOUT_DOMAINS}
+        size = self.settings.max_documents
+        return {d: spread_sample(v, min(size, len(v))) for d, v in found.items()}
 
     def equal_flops(self, name: str) -> int:
         """Tokens of an arm that cost what the reference arm's tokens cost."""
@@ -263,20 +275,66 @@ class Ablation:
     def _flops(self, name: str) -> float:
         """Training FLOPs a token, the mean over the passes."""
         arm, shape = ARMS[name], self.profile.model
-        tokenizer, _ = self.vocabulary(arm.strategy)
-        rows = padded_rows(len(tokenizer), self.profile.tokenizer.pad_to_multiple_of)
-        every, _ = matmul_weights(self.base(self.settings.seeds[0]))
-        width = self.base(self.settings.seeds[0]).config.hidden_size
+        base = self.base(self.settings.seeds[0])
+        every, _ = matmul_weights(base)
+        width = base.config.hidden_size
+        rows = self._rows(self.tokenizer(arm.strategy))
         output, old = rows * width, len(self.before) * width
         weights = every - old + output
-        length = self.profile.pretrain2.seq_len
-        attention = 12 * shape.num_layers * width * length
+        attention = 12 * shape.num_layers * width * self.profile.pretrain2.seq_len
         total = 0.0
         for share, changes in arm.passes:
             kind = changes.get("trainable", "all")
             learning = weights if kind == "all" else output  # adapters: under 1%
             total += share * (4.0 * weights + 2.0 * learning + attention)
         return total
+
+
+def one_run(folder: str, size: str, *run: str | int | float) -> None:
+    """What a process of its own does: trains an arm and reports its bits per byte."""
+    name, seed, factor, tokens, on = run
+    ablation = Ablation(Path(folder), SIZES[size])
+    seed_everything(seed)
+    began = time.perf_counter()
+    model, tokenizer = ablation.train(name, seed, factor, tokens)
+    seconds = time.perf_counter() - began
+    found = ablation.score(model, tokenizer, ablation.documents(on))
+    report_back({"bpb": found, "seconds": round(seconds, 1)})
+
+
+class Runs:
+    """Runs in processes of their own, and a file of those that are finished."""
+
+    def __init__(self, folder: Path, size: str) -> None:
+        self.folder, self.size = folder, size
+        self.path = folder / "runs.jsonl"
+        self.done: dict[tuple, dict] = {}
+        if self.path.exists():
+            for line in self.path.read_text("utf-8").splitlines():
+                key, row = json.loads(line)
+                self.done[tuple(key)] = row
+        self.at_once = 1 if torch.cuda.is_available() else os.cpu_count() or 1
+        self._lock = threading.Lock()
+
+    def all(self, runs: Sequence[tuple]) -> list[dict[str, float]]:
+        """Bits per byte of every (arm, seed, factor, tokens, documents)."""
+        with ThreadPoolExecutor(self.at_once) as pool:
+            return [row["bpb"] for row in pool.map(self._one, runs)]
+
+    def _one(self, run: tuple) -> dict:
+        if run not in self.done:
+            module = "tests.benchmarks.ablation:one_run"
+            row = call_in(sys.executable, module, self.folder, self.size, *run)
+            with self._lock:
+                self.done[run] = row
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps([run, row]) + "\n")
+            shown = ", ".join(f"{d} {v:.4f}" for d, v in row["bpb"].items())
+            name, seed, factor, tokens, _ = run
+            say(
+                f"{name}, seed {seed}, rates times {factor}, {tokens:,} tokens: {shown}"
+            )
+        return self.done[run]
 
 
 def split(
@@ -314,43 +372,86 @@ def figures_of(
     return figures
 
 
-def measure(folder: Path, settings: Settings) -> tuple[dict, dict]:
+def measure(folder: Path, size: str) -> tuple[dict, dict]:
     """All figures, and the notes of the result file."""
-    ablation = Ablation(folder, settings)
-    same_tokens: dict[str, list] = {}
-    same_flops: dict[str, list] = {}
-    notes: dict = {"arms": {}, "seeds": list(settings.seeds)}
-    for name in settings.arms:
-        factor = ablation.best_factor(name)
-        tokens = ablation.equal_flops(name)
-        differs = abs(tokens / settings.tokens - 1) > 0.01
-        notes["arms"][name] = {
-            "rate_factor": factor,
-            "passes": [[share, dict(changes)] for share, changes in ARMS[name].passes],
-            "vocabulary": ARMS[name].strategy,
-            "tokens_at_equal_flops": tokens if differs else settings.tokens,
-        }
-        budgets = ((same_tokens, settings.tokens), (same_flops, tokens))
-        for into, budget in budgets:
-            if into is same_flops and not differs:
-                into[name] = same_tokens[name]
-                continue
-            into[name] = []
-            for seed in settings.seeds:
-                model, pieces = ablation.run(name, seed, factor, budget)
-                into[name].append(ablation.score(model, pieces, ablation.heldout))
-                shown = ", ".join(f"{d} {v:.4f}" for d, v in into[name][-1].items())
-                say(f"{name}, {budget:,} tokens, seed {seed}: {shown}")
-    figures = figures_of(same_tokens) | figures_of(same_flops, "equal_flops.")
-    notes |= {
+    settings = SIZES[size]
+    ablation, runs = Ablation(folder, settings), Runs(folder, size)
+    ablation.prepare()
+    factors = chosen_factors(settings, runs)
+    budgets = {name: ablation.equal_flops(name) for name in settings.arms}
+    for name, tokens in budgets.items():
+        if abs(tokens / settings.tokens - 1) <= 0.01:
+            budgets[name] = settings.tokens
+    scores = []
+    for tokens in (dict.fromkeys(settings.arms, settings.tokens), budgets):
+        wanted = [
+            (name, seed, factors[name], tokens[name], "heldout")
+            for name in settings.arms
+            for seed in settings.seeds
+        ]
+        found = iter(runs.all(wanted))
+        scores.append(
+            {name: [next(found) for _ in settings.seeds] for name in settings.arms}
+        )
+    _, validation = ablation.parts()
+    notes = {
+        "arms": {
+            name: {
+                "rate_factor": factors[name],
+                "passes": [[share, dict(change)] for share, change in arm.passes],
+                "vocabulary": arm.strategy,
+                "rows": len(ablation.tokenizer(arm.strategy)),
+                "tokens_at_equal_flops": budgets[name],
+            }
+            for name, arm in ARMS.items()
+            if name in settings.arms
+        },
+        "seeds": list(settings.seeds),
         "tokens_a_run": settings.tokens,
         "interval": "95%, Student's t over paired seeds",
         "trials": f"rates times {settings.factors}, seed {TRIAL_SEED}, on validation",
-        "validation_documents": {d: len(v) for d, v in ablation.validation.items()},
-        "heldout_documents": {d: len(v) for d, v in ablation.heldout.items()},
+        "validation_documents": {d: len(v) for d, v in validation.items()},
+        "heldout_documents": {
+            d: len(v) for d, v in ablation.documents("heldout").items()
+        },
         "profile": settings.profile,
+        "runs": [[*run, row] for run, row in sorted(runs.done.items())],
     }
-    return figures, notes
+    return figures_of(scores[0]) | figures_of(scores[1], "equal_flops."), notes
+
+
+def chosen_factors(settings: Settings, runs: Runs) -> dict[str, float]:
+    """For every arm the factor with the lowest mean over the validation domains."""
+    if len(settings.factors) == 1:
+        return dict.fromkeys(settings.arms, settings.factors[0])
+    trials = [
+        (name, TRIAL_SEED, factor, settings.tokens, "validation")
+        for name in settings.arms
+        for factor in settings.factors
+    ]
+    found = dict(zip(trials, runs.all(trials), strict=True))
+    return {
+        name: min(
+            settings.factors,
+            key=lambda f: mean(
+                found[name, TRIAL_SEED, f, settings.tokens, "validation"].values()
+            ),
+        )
+        for name in settings.arms
+    }
+
+
+def kept_folder(size: str) -> Path:
+    """Where finished runs lie: another one for other settings or other code."""
+    digest = hashlib.sha256(repr((SIZES[size], ARMS)).encode())
+    digest.update(repr(load_profile(SIZES[size].profile)).encode())
+    package = REPOSITORY / "finllm_utils"
+    for part in ("train", "model", "tokenizer"):
+        for path in sorted((package / part).glob("*.py")):
+            digest.update(path.read_bytes())
+    folder = REPOSITORY / "runs" / f"ablation-{size}-{digest.hexdigest()[:10]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def main() -> None:
@@ -361,9 +462,7 @@ def main() -> None:
         sizes.add_argument(f"--{name}", action="store_const", const=name, dest="size")
     size = parser.parse_args().size or "default"
     began = time.monotonic()
-    ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=ENVIRONMENTS.parent) as folder:
-        figures, notes = measure(Path(folder), SIZES[size])
+    figures, notes = measure(kept_folder(size), size)
     notes |= {"size": size, "seconds": round(time.monotonic() - began)}
     print()
     print_table(figures, {})
