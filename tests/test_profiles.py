@@ -86,3 +86,28 @@ def test_as_table_is_flat():
     table = as_table(load_profile("toy"), "hub", "runtime")
     assert table["hub.bm25_top_k"] == 5
     assert {key.split(".")[0] for key in table} == {"hub", "runtime"}
+
+
+def test_points_of_a_mixture_come_as_lists():
+    points = [[0, 0.75, 0.1], [1, 0.5, 0.2]]
+    cfg = load_profile("toy", {"pretrain2.mixture_points": points}).pretrain2
+    assert cfg.mixture_points == ((0.0, 0.75, 0.1), (1.0, 0.5, 0.2))
+    for wrong in ([[0, 0.75]], [0, 0.75, 0.1], [["0", 0.75, 0.1]]):
+        with pytest.raises(ValueError, match="mixture_points=.*expected"):
+            load_profile("toy", {"pretrain2.mixture_points": wrong})
+
+
+def test_a_base_that_reads_chinese_skips_stage_1():
+    profile = load_profile("toy", {"tokenizer.strategy": "none"})
+    assert profile.pretrain1.num_steps == 0
+    assert profile.pretrain2 == load_profile("toy").pretrain2
+    assert load_profile("toy").pretrain1.num_steps > 0
+
+
+@pytest.mark.parametrize("name", ["small", "base7b", "cluster"])
+def test_stage_1_of_a_base_with_some_chinese_stays_near_its_mix(name):
+    """The recipe: 40 of 340 parts of the tokens, and a share nearer to the base's."""
+    profile = load_profile(name)
+    share = profile.pretrain1.tokens / profile.pretrain2.tokens
+    assert share == pytest.approx(40 / 300, rel=0.15)
+    assert profile.pretrain1.zh_share < profile.pretrain2.zh_share
