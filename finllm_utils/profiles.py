@@ -66,9 +66,13 @@ def toy() -> Profile:
             finance_share_end=0.0,
         ),
         pretrain1=dataclasses.replace(
-            pretrain, tokens=159_744, finance_share_end=0.1, trainable="embeddings"
+            pretrain,
+            tokens=159_744,
+            finance_share_end=0.1,
+            trainable="embeddings",
+            eval_every=52,
         ),
-        pretrain2=dataclasses.replace(pretrain, tokens=479_232),
+        pretrain2=dataclasses.replace(pretrain, tokens=479_232, eval_every=117),
         **_toy_tuning(),
     )
 
@@ -134,6 +138,7 @@ def small() -> Profile:
         finance_share_start=0.1,
         finance_share_end=0.2,
         log_every=5,
+        eval_every=50,
     )
     return dataclasses.replace(
         toy(),

@@ -18,6 +18,10 @@ from finllm_utils.model.count import CharCountModel
 from finllm_utils.model.score import sequence_nats
 from finllm_utils.records import Document
 
+KEPT_OUT = "kept_out/"
+"""Begins the id of a document of the corpus that no stage trains on."""
+UNSEEN = ("heldout/", KEPT_OUT)
+
 
 @dataclass(frozen=True, slots=True)
 class BitsPerByte:
@@ -88,7 +92,7 @@ def change_in_bits_per_byte(
 def require_heldout(documents: Iterable[Document]) -> None:
     """Raises ValueError naming the first document that a stage may have trained on."""
     for document in documents:
-        if not document.id.startswith("heldout/"):
+        if not document.id.startswith(UNSEEN):
             raise ValueError(
                 f"document {document.id!r} is not from the held-out split: a model may "
                 "have trained on it; use corpora.splits.heldout_documents(domain)"

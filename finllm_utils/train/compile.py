@@ -5,6 +5,8 @@ all of them; names of weights stay as they are, and saving needs no undoing.
 """
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -91,6 +93,18 @@ def compile_layers(
     for layer in layers:
         layer.compile(dynamic=False)
     return f"{len(layers)} layers are compiled at their first step"
+
+
+@contextmanager
+def as_written(model: nn.Module) -> Iterator[None]:
+    """Runs the modules uncompiled for a while: scoring has rows of every length."""
+    compiled = {m: m._compiled_call_impl for m in model.modules()}
+    uncompile_layers(model)
+    try:
+        yield
+    finally:
+        for module, call in compiled.items():
+            module._compiled_call_impl = call
 
 
 def uncompile_layers(model: nn.Module) -> None:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from finllm_utils.config import PretrainConfig
 from finllm_utils.model.attention import resolve_attention, use_attention
 from finllm_utils.train import parallel
-from finllm_utils.train.compile import compile_layers, uncompile_layers
+from finllm_utils.train.compile import as_written, compile_layers, uncompile_layers
 from finllm_utils.train.loss import RowLoss
 from finllm_utils.train.optim import MasterAdamW
 from finllm_utils.train.trainable import merge, prepare
@@ -82,14 +82,22 @@ class Placed:
 
     @contextmanager
     def whole_model(self) -> Iterator[PreTrainedModel]:
-        """The model as it is now, in eval mode; of several processes on rank 0 only."""
+        """The model as it is now, in eval mode; of several processes on rank 0 only.
+
+        With the attention it came with, and uncompiled: what scores it pads its rows.
+        """
         if self._world.shared:
             own = dict(self.model.named_parameters())
             parallel.copy_whole(self.optimizer.masters(), own, self._world)
         self.model.eval()
+        if not self._world.shared:
+            self.model.set_attn_implementation(self._attention_before)
         try:
-            yield self.model
+            with as_written(self.model):
+                yield self.model
         finally:
+            if not self._world.shared:
+                use_attention(self.model, self.attention)
             self.root.train()
             parallel.barrier(self._world)
 

@@ -45,6 +45,7 @@ from finllm_utils.data.heldout import heldout_texts
 from finllm_utils.data.pipeline import clean_corpus
 from finllm_utils.data.sources import gather_items
 from finllm_utils.evals.bits_per_byte import bits_per_byte, spread_sample
+from finllm_utils.evals.pretrain_watch import is_kept_out, kept_out
 from finllm_utils.model.embeddings import embedding_names, expand_embeddings, new_llama
 from finllm_utils.model.load import load_model, load_tokenizer
 from finllm_utils.profiles import Profile, load_profile
@@ -341,15 +342,11 @@ def split(
     corpus: dict[str, list[Document]],
 ) -> tuple[dict[str, list[Document]], dict[str, list[Document]]]:
     """Training and validation documents by the digest of their ids."""
-    parts: tuple[dict, dict] = ({}, {})
-    for domain, documents in corpus.items():
-        for part in parts:
-            part[domain] = []
-        for document in documents:
-            digest = hashlib.sha256(document.id.encode()).digest()
-            kept_out = int.from_bytes(digest[:4], "big") % VALIDATION == 0
-            parts[kept_out][domain].append(document)
-    return parts
+    training = {
+        domain: [d for d in documents if not is_kept_out(d.id, VALIDATION)]
+        for domain, documents in corpus.items()
+    }
+    return training, {d: kept_out(v, VALIDATION) for d, v in corpus.items()}
 
 
 def figures_of(

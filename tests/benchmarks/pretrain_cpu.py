@@ -99,15 +99,15 @@ class Bench:
             for name, found in rows.items()
             if name != "peak"
         }
-        best = max(speed["ours"].median, speed["ours_eager"].median)
+        rate = speed["ours"].median  # compiled, as a long pass is
         peak = timing(rows["peak"], "tflops").median
         flops = rows["ours"][0]["flops_per_token"]
         figures = {
-            f"tokens_per_s_{size}": best,
+            f"tokens_per_s_{size}": rate,
             f"tokens_per_s_{size}_eager": speed["ours_eager"].median,
-            f"ratio_to_trainer_default_{size}": best / speed["trainer"].median,
-            f"ratio_to_trainer_tuned_{size}": best / speed["trainer_tuned"].median,
-            f"mfu_{size}": best * flops / peak / 1e12,
+            f"ratio_to_trainer_default_{size}": rate / speed["trainer"].median,
+            f"ratio_to_trainer_tuned_{size}": rate / speed["trainer_tuned"].median,
+            f"mfu_{size}": rate * flops / peak / 1e12,
             "matmul_peak_tflops": peak,
         }
         notes = {

@@ -1,0 +1,118 @@
+"""What a pre-training pass is watched by: unseen text and a task, as it goes.
+
+The text is kept out of the bins, one document in a hundred by the digest of its id; the
+task's questions are the validation split. Neither is what the stages are judged by, so
+whoever stops a pass by these curves tunes on nothing that is reported.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+from finllm_utils.config import EvalsConfig
+from finllm_utils.corpora.insurance import insurance_answers
+from finllm_utils.corpora.splits import insurance_questions
+from finllm_utils.evals.bits_per_byte import KEPT_OUT, bits_per_byte
+from finllm_utils.evals.choice import ChoiceItem, build_choice_items, choice_accuracy
+from finllm_utils.records import Document, read_records
+from finllm_utils.train.mixture import DOMAINS
+
+ONE_IN = 100
+NUM_DOCUMENTS = 8  # a domain
+MAX_CHARS = 800  # of each: watching must cost a few seconds at toy size
+NUM_ITEMS = 32
+
+
+def is_kept_out(document_id: str, one_in: int = ONE_IN) -> bool:
+    """Whether a document is kept out of training; the same in every run."""
+    digest = hashlib.sha256(document_id.encode()).digest()
+    return int.from_bytes(digest[:4], "big") % one_in == 0
+
+
+def kept_out(documents: Iterable[Document], one_in: int = ONE_IN) -> list[Document]:
+    """The documents that training leaves out, under ids that say so."""
+    return [
+        replace(document, id=KEPT_OUT + document.id)
+        for document in documents
+        if is_kept_out(document.id, one_in)
+    ]
+
+
+class PretrainWatch:
+    """Give it to ``pretrain`` as ``on_eval``.
+
+    Returns for each step ``bpb/<domain>`` and ``score/insurance_choice``, the share of
+    four-way questions whose right answer is the likeliest (chance is 0.25).
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        documents: Mapping[str, Sequence[Document]],
+        items: Sequence[ChoiceItem],
+        *,
+        window: int,
+        batch_tokens: int,
+    ) -> None:
+        self.documents = {d: part for d, part in documents.items() if part}
+        self.items = items
+        self._tokenizer, self._window = tokenizer, window
+        self._batch_tokens = batch_tokens
+
+    def __call__(self, step: int, model: LlamaForCausalLM) -> dict[str, float]:
+        """Scores ``model`` as it is after ``step``."""
+        values = {
+            f"bpb/{domain}": bits_per_byte(
+                model,
+                self._tokenizer,
+                part,
+                window=self._window,
+                batch_tokens=self._batch_tokens,
+                num_bootstrap=1,
+                seed=0,
+            ).value
+            for domain, part in self.documents.items()
+        }
+        if self.items:
+            found = choice_accuracy(
+                model,
+                self._tokenizer,
+                self.items,
+                prompt="plain",
+                batch_tokens=self._batch_tokens,
+            )
+            values["score/insurance_choice"] = found.accuracy
+        return values
+
+
+def pretrain_watch(
+    tokenizer: PreTrainedTokenizerBase,
+    corpus: Path,
+    cfg: EvalsConfig,
+    *,
+    window: int,
+    seed: int,
+) -> PretrainWatch:
+    """A watch over a cleaned corpus: short texts of each domain and a few questions.
+
+    Args: corpus is what 01 wrote, one JSONL file a domain; window in tokens.
+    """
+    documents = {}
+    for domain in DOMAINS:
+        found = kept_out(read_records(Path(corpus) / f"{domain}.jsonl", Document))
+        documents[domain] = [
+            replace(d, text=d.text[:MAX_CHARS]) for d in found[:NUM_DOCUMENTS]
+        ]
+    items = build_choice_items(
+        insurance_questions("valid"),
+        insurance_answers(),
+        NUM_ITEMS,
+        cfg.choice_tolerance,
+        seed,
+    )
+    return PretrainWatch(
+        tokenizer, documents, items, window=window, batch_tokens=cfg.batch_tokens
+    )
