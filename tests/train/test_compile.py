@@ -8,6 +8,7 @@ from finllm_utils.model.attention_check import BOS, packed_rows, small_model
 from finllm_utils.train import compile as compiling
 from finllm_utils.train.compile import (
     BREAK_EVEN_STEPS,
+    as_written,
     compile_layers,
     compiler_fault,
     is_worth_it,
@@ -99,3 +100,13 @@ def test_compiled_layers_compute_the_same_and_compile_once(name):
     assert not counters["graph_break"]
     uncompile_layers(model)
     torch._dynamo.reset()
+
+
+def test_as_written_for_a_while_and_compiled_again_after():
+    model = model_of("sdpa")
+    for layer in model.model.layers:
+        layer.compile(backend="eager")
+    with pytest.raises(KeyError), as_written(model):
+        assert not any(is_compiled(model))
+        raise KeyError
+    assert all(is_compiled(model))

@@ -214,6 +214,18 @@ def test_what_is_logged_and_scored(small_bins):
     assert any(note.startswith("attention: ") for note in result.notes)
 
 
+def test_scores_between_steps_use_the_models_own_attention(small_bins):
+    """They pad their rows, which kernels for packed rows do not know."""
+    before, seen = tiny.model().config._attn_implementation, []
+
+    def note(step, model):
+        seen.append((model.config._attn_implementation, model.training))
+
+    model, _ = tiny.train(small_bins, tokens=3 * 256, eval_every=1, on_eval=note)
+    assert seen == [(before, False)] * 3
+    assert model.config._attn_implementation == before
+
+
 def test_a_rows_nats_are_those_of_the_row_alone(small_bins):
     model = tiny.model().eval()
     rows = torch.tensor([[1, 5, 9, 2, 1, 7], [8, 4, 1, 1, 6, 3]])
