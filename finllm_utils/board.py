@@ -59,7 +59,7 @@ class LiveBoard:
     ) -> None:
         self.rows: list[Row] = []
         self.num_frames, self.drawing_s = 0, 0.0
-        self._run, self._prefix, self._more, self._bands = run, prefix, more, bands
+        self._run, self.prefix, self._more, self._bands = run, prefix, more, bands
         self._refresh_s, self._share = refresh_s, share
         self._screen = _Screen() if _in_notebook(notebook) else None
         self._next_frame = 0.0  # on the clock of time.monotonic
@@ -101,7 +101,7 @@ class LiveBoard:
             if self._stale:
                 self._frame()
             last = max(row["step"] for row in self.rows)
-            self._screen.line(f"{self._prefix} last log at step {last:,}".strip())
+            self._screen.line(f"{self.prefix} last log at step {last:,}".strip())
 
     @contextmanager
     def following(self, folder: Path, every_s: float = 2.0) -> Iterator[Self]:
@@ -117,7 +117,7 @@ class LiveBoard:
             while not ended:
                 ended = done.wait(every_s)  # one more look after the end
                 rows, offset = new_rows(path, offset)
-                for row in rows_under(rows, self._prefix):
+                for row in rows_under(rows, self.prefix):
                     self._take(row)
 
         thread = threading.Thread(target=follow, daemon=True)
@@ -131,12 +131,12 @@ class LiveBoard:
 
     def _write(self, step: int, values: Row) -> None:
         if self._run is not None:
-            self._run.log(step, **prefixed(values, self._prefix))
+            self._run.log(step, **prefixed(values, self.prefix))
 
     def _take(self, row: Row) -> None:
         self.rows.append(row)
         self._stale = True
-        line = text_line(row, self._prefix)
+        line = text_line(row, self.prefix)
         if self._screen is None:
             sys.stdout.write(line + "\n")
             return
@@ -147,7 +147,7 @@ class LiveBoard:
     def _frame(self) -> None:
         """Draws and shows a frame; says when the next one may be drawn."""
         began = time.monotonic()
-        figure = draw_board(self.rows, title=self._prefix, bands=self._bands)
+        figure = draw_board(self.rows, title=self.prefix, bands=self._bands)
         self._screen.picture(png_bytes(figure))
         took = time.monotonic() - began
         self.num_frames += 1

@@ -22,6 +22,11 @@ class RuntimeConfig:
     """CPU threads of torch; 0 leaves torch's own choice."""
     num_workers: int
     """Processes for data work."""
+    num_processes: int = 1
+    """Processes of a pre-training pass, started with torchrun on this machine; on
+    accelerators one each. 1 trains in the notebook's own process."""
+    max_restarts: int = 0
+    """How often torchrun starts all processes again when one dies; they resume."""
     tensorboard: bool = True
     """Write TensorBoard events beside metrics.jsonl, which has the same numbers."""
 
@@ -30,7 +35,9 @@ class RuntimeConfig:
             self.dtype in ("bfloat16", "float32"),
             f"runtime.dtype={self.dtype!r}: use 'bfloat16' or 'float32'",
         )
-        require(self.num_workers >= 1, "runtime.num_workers must be at least 1")
+        for name in ("num_workers", "num_processes"):
+            require(getattr(self, name) >= 1, f"runtime.{name} must be at least 1")
+        require(self.max_restarts >= 0, "runtime.max_restarts must not be negative")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -136,7 +136,7 @@ def _artifacts(tree: ast.AST, where: str) -> Iterator[tuple[str, str]]:
 def imported_names(tree: ast.AST, package: str) -> Iterator[str]:
     """Dotted names under ``finllm_utils`` that the code imports or names in a string.
 
-    Strings count: ``launch.run("finllm_utils.train.pretrain:main")`` is followed.
+    Strings count: ``launch.run("finllm_utils.train.worker:main")`` is followed.
     ``package`` resolves relative imports.
     """
     for node in ast.walk(tree):

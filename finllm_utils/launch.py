@@ -1,6 +1,6 @@
 """Starts a training function: in this process, or through torchrun with N processes.
 
-``launch.run("finllm_utils.train.pretrain:main", {"tokens": 1000}, nproc=2)``. With one
+``launch.run("finllm_utils.train.worker:main", {...}, nproc=2)``. With one
 process the function is simply called. With more, each process imports it and calls it
 with the same JSON arguments; torchrun sets RANK, LOCAL_RANK and WORLD_SIZE, and the
 process group exists while the function runs (NCCL beside a GPU, gloo otherwise).
@@ -95,6 +95,11 @@ def _torchrun(
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // nproc)),
         "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
     }
+    if 0 < (num_gpus := _num_gpus()) < nproc:
+        sys.stdout.write(
+            f"{nproc} processes and {num_gpus} GPUs: they run on the processor\n"
+        )
+        environment["CUDA_VISIBLE_DEVICES"] = ""
     last: deque[str] = deque(maxlen=LAST_LINES)
     log: IO[str] | None = None
     if log_path is not None:
@@ -130,6 +135,12 @@ def _torchrun(
         )
 
 
+def _num_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def _entry(call_path: str) -> None:
     """What every process runs: joins the group, calls the target, rank 0 answers."""
     import torch
@@ -139,7 +150,7 @@ def _entry(call_path: str) -> None:
     call = json.loads(Path(call_path).read_text(encoding="utf-8"))
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        dist.init_process_group("nccl")
+        dist.init_process_group("cpu:gloo,cuda:nccl")
     else:
         dist.init_process_group("gloo")
     try:

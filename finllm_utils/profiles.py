@@ -70,6 +70,7 @@ def toy() -> Profile:
             tokens=159_744,
             finance_share_end=0.1,
             trainable="embeddings",
+            plateau_steps=50,
             eval_every=52,
         ),
         pretrain2=dataclasses.replace(pretrain, tokens=479_232, eval_every=117),
@@ -156,9 +157,11 @@ def small() -> Profile:
         pretrain1=dataclasses.replace(
             pretrain,
             tokens=3_000_000,
+            warmup_steps=5,
             zh_share=STAGE1_ZH_SHARE,
             finance_share_end=0.1,
             trainable="embeddings",
+            plateau_steps=15,
             weight_decay=0.0,
         ),
         pretrain2=pretrain,
@@ -226,7 +229,9 @@ def base7b() -> Profile:
     return dataclasses.replace(
         small(),
         name="base7b",
-        runtime=RuntimeConfig(dtype="bfloat16", num_workers=32),
+        runtime=RuntimeConfig(
+            dtype="bfloat16", num_workers=32, num_processes=8, max_restarts=2
+        ),
         tokenizer=TokenizerConfig(base="models/base7b"),
         model=dataclasses.replace(
             small().model, path="models/base7b", max_seq_len=4_096
@@ -238,6 +243,7 @@ def base7b() -> Profile:
             zh_share=STAGE1_ZH_SHARE,
             finance_share_end=0.1,
             trainable="embeddings",
+            plateau_steps=250,
             weight_decay=0.0,
         ),
         pretrain2=pretrain,
@@ -260,6 +266,7 @@ def cluster() -> Profile:
             zh_share=STAGE1_ZH_SHARE,
             finance_share_end=0.1,
             trainable="embeddings",
+            plateau_steps=250,
             weight_decay=0.0,
         ),
         pretrain2=pretrain,

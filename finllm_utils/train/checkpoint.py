@@ -61,6 +61,10 @@ class Checkpoints:
             self._remove_unfinished()
 
     def _remove_unfinished(self) -> None:
+        for old in sorted(self.folder.glob("step_*.replaced.tmp")):
+            target = old.with_name(old.name.removesuffix(".replaced.tmp"))
+            if is_whole(old) and not target.exists():  # killed between two renames
+                os.replace(old, target)
         for path in sorted(self.folder.glob("step_*")):
             whole = path.suffix != ".tmp" and is_whole(path)
             if path.is_dir() and not whole:

@@ -24,7 +24,10 @@ matter."""
 
 
 def is_worth_it(
-    model: PreTrainedModel, expected_steps: int | None, tokens_per_step: int | None
+    model: PreTrainedModel,
+    expected_steps: int | None,
+    tokens_per_step: int | None,
+    device: str | torch.device = "cpu",
 ) -> bool:
     """Will compiled layers save more time than compiling takes?
 
@@ -32,7 +35,7 @@ def is_worth_it(
     """
     if expected_steps is None:
         return True
-    if tokens_per_step is None or next(model.parameters()).device.type != "cpu":
+    if tokens_per_step is None or str(device) != "cpu":
         return expected_steps >= BREAK_EVEN_STEPS
     config = model.config
     numbers = tokens_per_step * config.num_hidden_layers * config.hidden_size
@@ -62,12 +65,14 @@ def compile_layers(
     model: PreTrainedModel,
     mode: str = "auto",
     *,
+    device: str | torch.device | None = None,
     expected_steps: int | None = None,
     tokens_per_step: int | None = None,
 ) -> str:
     """Compiles each decoder layer of ``model`` in place; a sentence saying what it did.
 
-    Args: mode is auto, always or never; expected_steps is how many optimiser steps the
+    Args: mode is auto, always or never; device is where the model will run, by default
+    where its weights lie; expected_steps is how many optimiser steps the
     pass has, without which auto takes it for long enough, and tokens_per_step what one
     process computes in each.
     Raises: ValueError for "always" without a compiler, or for another mode.
@@ -76,7 +81,8 @@ def compile_layers(
         raise ValueError(f"compile={mode!r}: use auto, always or never")
     if mode == "never":
         return "layers are not compiled: compile is 'never'"
-    fault = compiler_fault(next(model.parameters()).device)
+    device = device or next(model.parameters()).device
+    fault = compiler_fault(device)
     if fault and mode == "always":
         raise ValueError(
             f"compile='always' cannot be had here: {fault}; or set compile='auto', "
@@ -84,7 +90,9 @@ def compile_layers(
         )
     if fault:
         return f"layers are not compiled: {fault}"
-    if mode == "auto" and not is_worth_it(model, expected_steps, tokens_per_step):
+    if mode == "auto" and not is_worth_it(
+        model, expected_steps, tokens_per_step, device
+    ):
         return (
             f"layers are not compiled: {expected_steps:,} steps of this model are too "
             "few to win back the time that compiling takes; compile='always' insists"

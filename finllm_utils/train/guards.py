@@ -66,15 +66,17 @@ def require_no_divergence(losses: Sequence[float], step: int) -> None:
         )
 
 
-def not_finite_message(loss: float, grad_norm: float, step: int, batch: Path) -> str:
+def not_finite_message(
+    loss: float, grad_norm: float, step: int, batch: Path | str
+) -> str:
     """What to tell when a step's loss or gradient norm is NaN or infinite."""
     what = f"the loss is {loss}"
     if math.isfinite(loss):
         what = f"the gradient norm is {grad_norm} (loss {loss:.3f})"
     return (
         f"step {step}: {what}; lower learning_rate and embedding_learning_rate, or "
-        "raise warmup_steps, and run the notebook again; the token ids that the step "
-        f"read are in {batch}"
+        "raise warmup_steps, and start the pass again without its checkpoints; the "
+        f"token ids that the step read are in {batch}"
     )
 
 

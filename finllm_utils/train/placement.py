@@ -17,7 +17,7 @@ from finllm_utils.train import parallel
 from finllm_utils.train.compile import as_written, compile_layers, uncompile_layers
 from finllm_utils.train.loss import RowLoss
 from finllm_utils.train.optim import MasterAdamW
-from finllm_utils.train.trainable import merge, prepare
+from finllm_utils.train.trainable import merge, prepare, remove
 
 
 class Placed:
@@ -37,6 +37,7 @@ class Placed:
     ) -> None:
         """Marks what learns, moves, speeds up, shards, and makes the optimiser."""
         self.model, self._cfg, self._world = model, cfg, world
+        self._start = {} if world.shared else _copies(model)
         trainable = prepare(
             model, cfg, embedding_names, first_new_row=first_new_row, seed=seed
         )
@@ -44,7 +45,8 @@ class Placed:
         separate = not world.shared and dtype != torch.float32
         self._before = _frozen(model) if separate else {}
         working = copy.deepcopy(model) if world.shared else model
-        self.root = RowLoss(working.to(device)).train()
+        # Of several processes each moves its own shard only, when it is made.
+        self.root = RowLoss(working if world.shared else working.to(device)).train()
         self.notes = self._speed_up(working, device, dtype)
         if world.shared:
             mesh = parallel.make_mesh(device, world, cfg.num_replicas)
@@ -75,6 +77,7 @@ class Placed:
         compiled = compile_layers(
             working,
             cfg.compile,
+            device=device,
             expected_steps=cfg.num_steps,
             tokens_per_step=cfg.tokens_per_step // self._world.size,
         )
@@ -108,17 +111,45 @@ class Placed:
         Frozen weights are bit for bit as before. Of several processes only rank 0 has
         the trained weights.
         """
-        model, working = self.model, self.root.model
+        model = self.model
         model.float().eval()
         own = dict(model.named_parameters())
         trained = self._before | self.optimizer.masters()
         parallel.copy_whole(trained, own, self._world)
+        self._slow_down()
+        merge(self._lora)
+        model.requires_grad_(True)
+
+    @torch.no_grad()
+    def abandon(self) -> None:
+        """Puts the caller's model back where it began, after a pass that broke off.
+
+        So the same call may follow: it resumes a checkpoint or begins again.
+        """
+        if self._world.shared:
+            return  # the caller's model was never touched
+        self._slow_down()
+        remove(self._lora)
+        for name, parameter in self.model.named_parameters():
+            parameter.grad = None
+            parameter.data = self._start[name].to(parameter.device)
+        self.model.eval().requires_grad_(True)
+
+    def _slow_down(self) -> None:
+        """Takes back what ``_speed_up`` did."""
+        working = self.root.model
         uncompile_layers(working)
         if self._cfg.activation_checkpointing:
             working.activation_checkpointing_disable()
         working.set_attn_implementation(self._attention_before)
-        merge(self._lora)
-        model.requires_grad_(True)
+
+
+def _copies(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """All weights as they are, in main memory; tied ones once."""
+    return {
+        name: parameter.detach().to("cpu", copy=True)
+        for name, parameter in model.named_parameters()
+    }
 
 
 def _frozen(model: PreTrainedModel) -> dict[str, torch.Tensor]:

@@ -62,6 +62,8 @@ def pretrain(
 ) -> PretrainResult:
     """Trains ``model`` in place for ``cfg.num_steps`` steps; weights end up in float32.
 
+    When it raises, or is interrupted, ``model`` is as it was before the call.
+
     Args:
         bins: folder written by ``bins.write_bin``, one bin a domain.
         embedding_names: parameters with the embedding rate; the only ones that learn
@@ -92,9 +94,12 @@ def pretrain(
         running.resume()
         while not running.finished:
             values = running.step()
-            if values is not None:
-                _report(running, values, on_log, on_eval)
+            if values is not None or running.finished:
+                _report(running, values or {}, on_log, on_eval)
             running.save_when_due()
+    except BaseException:  # an interrupt too
+        running.placed.abandon()
+        raise
     finally:
         running.settle()
     result = _result(running)
@@ -118,7 +123,10 @@ def _report(
                 scores = on_eval(step, whole) or {}
     last = running.finished or step % cfg.log_every == 0
     if on_log and running.world.leads and (last or scores):
-        on_log(step, values | running.log_values() | scores)
+        try:
+            on_log(step, values | running.log_values() | scores)
+        except OSError as error:  # a full disk costs a line, not the pass
+            running.say(f"step {step}: a log line was lost ({error}): free some space")
 
 
 def _result(running: Pass) -> PretrainResult:

@@ -143,6 +143,8 @@ class Pass:
         self._hear(sums_24)
         guards.require_no_divergence(progress.losses, step)
         self.plateau = self._on_plateau()
+        if self.plateau:
+            self.say(f"plateau: stopped after {self.num_tokens:,} tokens")
         return {"loss": loss, "grad_norm": norm, "rate": rate}
 
     def _forward_backward(self, step: int) -> tuple[np.ndarray, float]:
@@ -219,7 +221,10 @@ class Pass:
         size = self.cfg.global_batch_size
         mine = parallel.rows_of_rank(step * size, size, self.world)
         rows_BT = self.rows.batch(mine.start, len(mine)).numpy()
-        path = guards.save_batch(self.folder, step, rows_BT, self.world.rank)
+        try:
+            path = guards.save_batch(self.folder, step, rows_BT, self.world.rank)
+        except OSError as error:
+            path = f"no file ({error})"
         raise ValueError(guards.not_finite_message(loss, norm, step, path))
 
     def _on_plateau(self) -> bool:
@@ -238,9 +243,15 @@ class Pass:
         rollbacks = self.progress.rollbacks + 1
         if rollbacks > guards.MAX_ROLLBACKS:
             raise ValueError(guards.too_many_spikes_message(rollbacks, step))
-        self._load(at_most=step - 1)
+        left_out = set(self.progress.skipped)  # an older checkpoint knows fewer
+        if not self._load(at_most=step - 1):
+            raise ValueError(
+                f"step {step}: the loss jumped to {loss:.3f}, and no checkpoint in "
+                f"{self.folder} can be gone back to: free some space on its disk and "
+                "start the pass again"
+            )
         first = max(self.progress.step, step - 1)
-        left_out = set(self.progress.skipped) | {first, step}
+        left_out |= {*self.progress.skipped, first, step}
         self.progress.skipped = sorted(left_out)
         self.progress.rollbacks = rollbacks
         self.say(

@@ -102,3 +102,9 @@ def merge(lora: "LoraModel | None") -> None:
     """
     if lora is not None:
         lora.merge_and_unload()
+
+
+def remove(lora: "LoraModel | None") -> None:
+    """Takes the adapters out of the model and leaves its layers as they were."""
+    if lora is not None:
+        lora.unload()

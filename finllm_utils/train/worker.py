@@ -9,15 +9,18 @@ import dataclasses
 from pathlib import Path
 from typing import TypeVar
 
+from transformers import PreTrainedModel
+
 from finllm_utils.config import PretrainConfig, RuntimeConfig
 from finllm_utils.files import atomic_folder
 from finllm_utils.model.embeddings import embedding_names
 from finllm_utils.model.load import load_model, load_tokenizer, save_model
+from finllm_utils.runtime import resolve_device
 from finllm_utils.train import parallel
 from finllm_utils.train.bins import check_bins
 from finllm_utils.train.checkpoint import remove_checkpoints
 from finllm_utils.train.pretrain import PretrainResult, pretrain
-from finllm_utils.train.tracking import folder_log
+from finllm_utils.train.tracking import Meter, folder_log, meter
 
 Section = TypeVar("Section", PretrainConfig, RuntimeConfig)
 
@@ -35,23 +38,34 @@ def main(
     first_new_row: int = 0,
     log_folder: str = "",
     log_prefix: str = "",
+    peak_tflops: float = 0.0,
 ) -> dict:
     """Trains the model in folder ``model`` and saves it to ``out``; JSON of the result.
 
     Args: tokenizer is a folder; pretrain_config and runtime_config are
-    ``dataclasses.asdict`` of the sections; log_folder gets ``metrics.jsonl``. Once the
-    model is saved the checkpoints are removed.
+    ``dataclasses.asdict`` of the sections; log_folder gets ``metrics.jsonl``, with
+    the MFU where peak_tflops of one device is given. Once the model is saved the
+    checkpoints are removed.
     """
     world = parallel.current_world()
     pieces = load_tokenizer(tokenizer)
     check_bins(Path(bins), pieces)
     trained = load_model(model)
-    log = folder_log(Path(log_folder), prefix=log_prefix) if log_folder else None
+    cfg = section(PretrainConfig, pretrain_config)
+    runtime = section(RuntimeConfig, runtime_config)
+    log = None
+    if log_folder:
+        log = folder_log(
+            Path(log_folder),
+            prefix=log_prefix,
+            more=_meter(trained, cfg, runtime, peak_tflops) if peak_tflops else None,
+            tensorboard=runtime.tensorboard,
+        )
     result = pretrain(
         trained,
         Path(bins),
-        section(PretrainConfig, pretrain_config),
-        section(RuntimeConfig, runtime_config),
+        cfg,
+        runtime,
         embedding_names=embedding_names(trained),
         seed=seed,
         on_log=log,
@@ -65,6 +79,14 @@ def main(
     if world.leads:
         remove_checkpoints(Path(checkpoints) if checkpoints else None)
     return as_json(result)
+
+
+def _meter(
+    model: PreTrainedModel, cfg: PretrainConfig, runtime: RuntimeConfig, peak: float
+) -> Meter:
+    device = resolve_device(runtime.device)
+    devices = 1 if device == "cpu" else parallel.current_world().size
+    return meter(model, cfg.seq_len, peak, device, num_devices=devices)
 
 
 def section(kind: type[Section], values: dict) -> Section:
@@ -91,4 +113,5 @@ def as_json(result: PretrainResult) -> dict:
         "tokens_per_s": result.tokens_per_s,
         "planned_share": result.plan.planned_share(),
         "drawn_share": result.plan.drawn_share(),
+        "mixture_log": [[row, list(m)] for row, m in result.plan.log],
     }
