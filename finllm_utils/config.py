@@ -26,7 +26,7 @@ class RuntimeConfig:
     """Processes of a pre-training pass, started with torchrun on this machine; on
     accelerators one each. 1 trains in the notebook's own process."""
     max_restarts: int = 0
-    """How often torchrun starts all processes again when one dies; they resume."""
+    """How often all processes are started again when one dies; they resume."""
     tensorboard: bool = True
     """Write TensorBoard events beside metrics.jsonl, which has the same numbers."""
 

@@ -55,7 +55,19 @@ def run(
                 f"launch.run({name}): arguments must be JSON when nproc > 1 ({error}); "
                 "pass paths and numbers, and load objects inside the function"
             ) from error
-        _torchrun(name, call, nproc, log_path, max_restarts)
+        if log_path is not None:
+            Path(log_path).unlink(missing_ok=True)
+        # Not torchrun's own --max-restarts: with gloo the processes that it starts
+        # again were seen to miss each other, or to wait for ever.
+        for left in range(max_restarts, -1, -1):
+            try:
+                _torchrun(name, call, nproc, log_path)
+                break
+            except RuntimeError:
+                if not left:
+                    raise
+                again = f"a process died: all start again, {left - 1} restarts left\n"
+                sys.stdout.write(again)
         return json.loads(result.read_text(encoding="utf-8"))
 
 
@@ -79,16 +91,14 @@ def _importable_name(function: Callable) -> str:
     return name
 
 
-def _torchrun(
-    name: str, call: Path, nproc: int, log_path: Path | None, max_restarts: int
-) -> None:
+def _torchrun(name: str, call: Path, nproc: int, log_path: Path | None) -> None:
     """Runs torchrun, passing its output on line by line.
 
     Raises: RuntimeError with the last lines.
     """
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone",
-        f"--nproc-per-node={nproc}", f"--max-restarts={max_restarts}",
+        f"--nproc-per-node={nproc}", "--max-restarts=0",
         "-m", "finllm_utils.launch", str(call),
     ]  # fmt: skip
     environment = os.environ | {
@@ -104,7 +114,7 @@ def _torchrun(
     log: IO[str] | None = None
     if log_path is not None:
         Path(log_path).parent.mkdir(parents=True, exist_ok=True)
-        log = open(log_path, "w", encoding="utf-8")  # closed below
+        log = open(log_path, "a", encoding="utf-8")  # closed below
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

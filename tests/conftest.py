@@ -1,6 +1,8 @@
 """Shared pieces of the tests: small notebooks made on the spot, and CI's strictness."""
 
 import json
+import multiprocessing
+import multiprocessing.forkserver
 import os
 import shutil
 from collections.abc import Callable
@@ -19,6 +21,16 @@ TOOLS = {
     "needs_chromium": ("chromium", lambda: shutil.which("chromium")),
     "needs_ray": ("the extra ray", lambda: find_spec("ray")),  # no command on PATH
 }
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Starts the server that tests fork processes from, with torch imported.
+
+    The first user decides what it imports; others would import it in every process.
+    """
+    if any("tests/train/" in item.nodeid for item in session.items):
+        multiprocessing.set_forkserver_preload(["tests.train.tiny"])
+        multiprocessing.forkserver.ensure_running()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -25,7 +25,7 @@ BENCHMARKS = [
     path
     for path in sorted(FOLDER.glob("[a-z]*.py"))
     if path.stem not in HELPERS
-    and not path.stem.endswith(("_rivals", "_checks", "_mix"))
+    and not path.stem.endswith(("_rivals", "_checks", "_mix", "_arms"))
 ]
 KEYS = {
     "cleaning": (
@@ -78,6 +78,12 @@ KEYS = {
     ),
     "faults": "inputs_tried clear_errors kills_tried kills_recovered",
 }
+KEYS["reference_curves"] = " ".join(
+    f"bpb.{stage}.{domain}.{what}"
+    for stage in ("stage1", "stage2")
+    for domain in ("general_zh", "finance_zh", "english")
+    for what in ("mean", "std")
+)
 KEYS["ppo_gpu"] = KEYS["ppo_cpu"]
 STEPS = {
     "data_ablation": ("raw", "filtered", "dedup_class", "dedup_global", "ranked"),

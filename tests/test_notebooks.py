@@ -104,6 +104,7 @@ def test_dependencies_are_found(write_notebook):
     assert needs.modules == (
         "finllm_utils/__init__.py",
         "finllm_utils/files.py",
+        "finllm_utils/metrics.py",
         "finllm_utils/runtime.py",
     ), "config.py and profiles.py count through the sections"
 

@@ -6,7 +6,7 @@ whoever stops a pass by these curves tunes on nothing that is reported.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +39,13 @@ def kept_out(documents: Iterable[Document], one_in: int = ONE_IN) -> list[Docume
         for document in documents
         if is_kept_out(document.id, one_in)
     ]
+
+
+def left_in(corpus: Path, domain: str) -> Iterator[Document]:
+    """The documents of a cleaned corpus that training may read, one at a time."""
+    for document in read_records(Path(corpus) / f"{domain}.jsonl", Document):
+        if not is_kept_out(document.id):
+            yield document
 
 
 class PretrainWatch:

@@ -273,3 +273,53 @@ def test_a_mixture_that_reacts_survives_a_resume(bins, tmp_path, monkeypatch):
     resumed, result = tiny.train(bins, checkpoints=tmp_path, **options)
     assert result.resumed_from == 12
     assert result.plan.log == straight.plan.log and same_weights(whole, resumed)
+
+
+@pytest.mark.parametrize("trainable", ["all", "embeddings", "lora"])
+def test_a_pass_that_breaks_off_leaves_the_model_as_it_was(bins, tmp_path, trainable):
+    """So a notebook's cell may simply be run again."""
+    start, model = tiny.model().state_dict(), tiny.model()
+    options = {"trainable": trainable, "checkpoints": tmp_path, "log_every": 1}
+
+    def stop_at(last):
+        def on_log(step, values):
+            if step == last:
+                raise KeyboardInterrupt
+
+        return on_log
+
+    for last in (2, 9):  # before the first checkpoint, and after two
+        with pytest.raises(KeyboardInterrupt):
+            tiny.train(
+                bins, model, runtime=tiny.BFLOAT16, on_log=stop_at(last), **options
+            )
+        now = model.state_dict()
+        assert now.keys() == start.keys()
+        assert all(torch.equal(now[name], start[name]) for name in start)
+        assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    _, result = tiny.train(bins, model, runtime=tiny.BFLOAT16, **options)
+    assert result.resumed_from == 8
+    whole, _ = tiny.train(bins, runtime=tiny.BFLOAT16, trainable=trainable)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name]), name
+
+
+def test_a_log_that_cannot_be_written_costs_a_line(bins, tmp_path):
+    def on_log(step, values):
+        raise OSError(28, "No space left on device")
+
+    _, result = tiny.train(bins, tokens=4 * 256, on_log=on_log)
+    assert result.num_steps == 4
+    assert any("a log line was lost" in note for note in result.notes)
+
+
+def test_a_kill_between_two_renames_keeps_the_checkpoint(bins, tmp_path):
+    """The old one stands aside while the new one of the same step takes its name."""
+    tiny.train(bins, tokens=8 * 256, checkpoints=tmp_path, keep_checkpoints=1)
+    (newest,) = whole_checkpoints(tmp_path)
+    newest.rename(newest.with_suffix(".replaced.tmp"))
+    _, result = tiny.train(
+        bins, tokens=8 * 256, checkpoints=tmp_path, keep_checkpoints=1
+    )
+    assert result.resumed_from == 8
+    assert whole_checkpoints(tmp_path) == [newest]

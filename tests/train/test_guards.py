@@ -8,6 +8,7 @@ import torch
 
 from finllm_utils.train import guards, running
 from finllm_utils.train.checkpoint import whole_checkpoints
+from finllm_utils.train.placement import Placed
 from tests.train import tiny
 
 
@@ -86,6 +87,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(bins, monkeypatch):
         return found
 
     monkeypatch.setattr(running.Pass, "_forward_backward", forward_backward)
+    monkeypatch.setattr(Placed, "abandon", lambda self: None)  # it would hide a step
     with pytest.raises(ValueError, match="step 3: the gradient norm is (inf|nan)"):
         tiny.train(bins)
     after = seen["pass"].optimizer.masters().values()
@@ -135,6 +137,29 @@ def test_a_spike_before_the_first_checkpoint_goes_back_to_the_start(
     )
     assert result.skipped_steps == (10, 11)
     assert any("back to step 0" in note for note in result.notes)
+
+
+def test_a_second_spike_does_not_forget_what_the_first_left_out(
+    bins, tmp_path, monkeypatch
+):
+    """Both go back to the start, whose checkpoint knows of neither."""
+    spoil(monkeypatch, [11, 14], lambda loss: loss + 50)
+    _, result = tiny.train(
+        bins, checkpoints=tmp_path, spike_factor=30.0, checkpoint_every=100
+    )
+    assert result.skipped_steps == (10, 11, 13, 14)
+
+
+def test_a_pass_whose_last_batch_is_left_out_still_logs_its_end(
+    bins, tmp_path, monkeypatch
+):
+    spoil(monkeypatch, [23], lambda loss: loss + 50)
+    steps = []
+    _, result = tiny.train(
+        bins, checkpoints=tmp_path, spike_factor=30.0,
+        on_log=lambda step, values: steps.append(step),
+    )  # fmt: skip
+    assert result.skipped_steps == (22, 23) and steps[-1] == 23
 
 
 def test_spikes_without_end_stop_the_pass(bins, tmp_path, monkeypatch):

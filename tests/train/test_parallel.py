@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from finllm_utils import launch
+from finllm_utils.board import LiveBoard
 from finllm_utils.config import PretrainConfig
 from finllm_utils.model.load import load_model, load_tokenizer, save_model
+from finllm_utils.passes import train_saved
 from finllm_utils.train.checkpoint import whole_checkpoints
 from finllm_utils.train.parallel import World, require_divisible, rows_of_rank
 from finllm_utils.train.worker import section
@@ -96,8 +98,12 @@ def test_two_processes_train_as_one(bins, tmp_path):
         {"changes": shared | {"trainable": "lora", "lora_rank": 4}},
         {"changes": shared | {"trainable": "new_rows", "first_new_row": 40}},
         {"changes": shared | {"activation_checkpointing": True}},
+        {"changes": shared, "dtype": "bfloat16"},
     ]
-    pairs = both(tmp_path, bins, jobs)
+    *pairs, ((half_one, _), (half_two, _)) = both(tmp_path, bins, jobs)
+    full = pairs[0][0][0]["losses"]
+    for half in (half_one["losses"], half_two["losses"]):
+        assert half != full and half == pytest.approx(full, rel=0.01)
     for (one, first), (two, second) in pairs:
         assert two["losses"] == pytest.approx(one["losses"], abs=1e-5)
         assert two["tokens"] == one["tokens"]
@@ -113,16 +119,6 @@ def test_two_processes_train_as_one(bins, tmp_path):
     rows = new_rows["model.embed_tokens.weight"], start["model.embed_tokens.weight"]
     assert torch.equal(rows[0][:40], rows[1][:40])
     assert not torch.equal(rows[0][40:], rows[1][40:])
-
-
-def test_bfloat16_on_two_processes_is_close_to_float32(bins, tmp_path):
-    jobs = [
-        {"bins": str(bins), "dtype": "bfloat16"},
-        {"bins": str(bins), "dtype": "float32"},
-    ]
-    half, full = on_ranks(2, tmp_path, jobs)
-    assert half["losses"] != full["losses"]
-    assert half["losses"] == pytest.approx(full["losses"], rel=0.01)
 
 
 def test_checkpoints_go_from_one_process_to_two_and_back(bins, tmp_path):
@@ -164,31 +160,33 @@ def test_copies_of_a_sharded_model_on_four_processes(bins, tmp_path):
     close(weights(tmp_path / "one.pt"), weights(tmp_path / "four.pt"))
 
 
-def test_a_launched_worker_saves_a_model_that_loads(bins, tmp_path):
-    save_model(tiny.model(), tiny.tokenizer(), tmp_path / "start")
+def test_a_setting_trains_on_two_processes_and_saves_a_model(bins, tmp_path):
+    start = tmp_path / "start"
+    save_model(tiny.model(), tiny.tokenizer(), start)
     changes = {"mixture_points": ((0.0, 0.5, 0.0), (1.0, 0.6, 0.0)), "tokens": 8 * 256}
     cfg = dataclasses.replace(tiny.CFG, **changes)
-    arguments = {
-        "model": str(tmp_path / "start"),
-        "tokenizer": str(tmp_path / "start"),
-        "bins": str(bins),
-        "out": str(tmp_path / "out"),
-        "pretrain_config": dataclasses.asdict(cfg),
-        "runtime_config": dataclasses.asdict(tiny.FLOAT32),
-        "seed": 0,
-        "checkpoints": str(tmp_path / "c"),
-        "log_folder": str(tmp_path / "log"),
-    }
-    result = launch.run("finllm_utils.train.worker:main", arguments, nproc=2)
-    one, expected = tiny.train(bins, **changes)
-    assert result["losses"] == pytest.approx(expected.losses, abs=1e-5)
-    assert result["num_steps"] == 8 and result["stopped_by"] == "end"
-    assert result["drawn_share"] == expected.plan.drawn_share()
-    close(one.state_dict(), load_model(tmp_path / "out").state_dict())
-    assert len(load_tokenizer(tmp_path / "out")) == 64
-    lines = (tmp_path / "log" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [0, 7]
-    assert list((tmp_path / "c").glob("step_*")) == []
+    found = {}
+    for size in (1, 2):
+        runtime = dataclasses.replace(tiny.FLOAT32, num_processes=size)
+        out = tmp_path / f"on_{size}" / "out"
+        out.parent.mkdir()
+        board = LiveBoard(prefix="s", notebook=False)
+        found[size] = train_saved(
+            load_model(start), start, out, bins, cfg, runtime,
+            seed=0, board=board, peak_tflops=1.0,
+        )  # fmt: skip
+        assert [row["step"] for row in board.rows] == [0, 7]
+        assert len(load_tokenizer(out)) == 64
+        assert not list(out.parent.glob("*_checkpoints/step_*"))
+    one, two = found[1], found[2]
+    assert two.losses == pytest.approx(one.losses, abs=1e-5)
+    assert (two.num_steps, two.stopped_by) == (8, "end")
+    assert two.plan.drawn_share() == one.plan.drawn_share()
+    models = [load_model(tmp_path / f"on_{size}" / "out") for size in (1, 2)]
+    close(*(model.state_dict() for model in models))
+    path = tmp_path / "on_2" / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    assert [line["step"] for line in lines] == [0, 7] and lines[-1]["s/mfu"] > 0
 
 
 def test_settings_from_json_are_checked():
@@ -198,16 +196,16 @@ def test_settings_from_json_are_checked():
         section(PretrainConfig, values | {"lerning_rate": 1.0})
 
 
-def test_a_rank_that_dies_ends_the_launch_and_the_checkpoint_stays(bins, tmp_path):
+def test_a_rank_that_dies_is_started_again_and_resumes(bins, tmp_path, capfd):
     arguments = {
         "bins": str(bins), "checkpoints": str(tmp_path / "c"), "die_at": 9,
+        "out": str(tmp_path / "weights.pt"),
     }  # fmt: skip
-    with pytest.raises(RuntimeError, match="failed on 2 processes") as told:
-        launch.run(TARGET, arguments, nproc=2, log_path=tmp_path / "log")
-    assert "exitcode  : 9" in str(told.value) or "exit code 9" in str(told.value)
-    assert [p.name for p in whole_checkpoints(tmp_path / "c")][-1] == "step_000008"
-    arguments |= {"die_at": -1, "out": str(tmp_path / "weights.pt")}
-    resumed = tiny.rank_target(**arguments)
-    assert resumed["resumed_from"] == 8
+    log = tmp_path / "log"
+    found = launch.run(TARGET, arguments, nproc=2, log_path=log, max_restarts=1)
+    assert "exitcode  : 9" in log.read_text(encoding="utf-8")
+    assert "a process died: all start again" in capfd.readouterr().out
+    assert (tmp_path / "c" / "died").exists() and found["resumed_from"] == 8
     whole = tiny.rank_target(str(bins), str(tmp_path / "whole.pt"))
-    assert resumed["losses"] == pytest.approx(whole["losses"], abs=1e-5)
+    assert found["losses"] == pytest.approx(whole["losses"], abs=1e-5)
+    close(weights(tmp_path / "whole.pt"), weights(tmp_path / "weights.pt"))

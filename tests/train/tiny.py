@@ -20,6 +20,7 @@ from finllm_utils.train import running
 from finllm_utils.train.bins import write_bin
 from finllm_utils.train.pretrain import PretrainResult, pretrain
 
+torch.set_num_threads(1)  # matrices this small are slower on two
 WORDS = [f"w{i}" for i in range(61)]
 FLOAT32 = RuntimeConfig(dtype="float32", num_workers=1, device="cpu")
 BFLOAT16 = RuntimeConfig(dtype="bfloat16", num_workers=1, device="cpu")

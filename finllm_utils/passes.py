@@ -33,7 +33,7 @@ def train_saved(
     on_eval: EvalCallback | None = None,
     first_new_row: int = 0,
     peak_tflops: float = 0.0,
-) -> PretrainResult:
+) -> PretrainResult | None:
     """Trains what lies in ``start`` and saves it, with its tokenizer, as ``out``.
 
     Args:
@@ -43,18 +43,17 @@ def train_saved(
         on_eval: called in this process only: several processes log without scores.
         peak_tflops: of one device, for the MFU that several processes log; 0: none.
 
-    Checkpoints lie in ``<out>_checkpoints`` while the pass runs; called again after a
-    kill, it goes on from the newest. Raises: what ``pretrain`` and ``launch.run`` do.
+    Returns: None for a pass of no steps, whose ``out`` is the model as it was.
+    Called again after a kill it goes on from ``<out>_checkpoints``.
     """
     checkpoints = out.with_name(out.name + "_checkpoints")
-    if runtime.num_processes > 1:
+    result = None
+    if cfg.num_steps and runtime.num_processes > 1:
         arguments = {
             "model": str(start),
             "tokenizer": str(start),
             "bins": str(bins),
             "out": str(out),
-            "pretrain_config": asdict(cfg),
-            "runtime_config": asdict(runtime),
             "seed": seed,
             "checkpoints": str(checkpoints),
             "first_new_row": first_new_row,
@@ -62,31 +61,41 @@ def train_saved(
             "log_prefix": board.prefix,
             "peak_tflops": peak_tflops,
         }
-        with board.following(out.parent):
-            found = launch.run(
-                "finllm_utils.train.worker:main",
-                arguments,
-                nproc=runtime.num_processes,
-                log_path=out.with_name(out.name + "_torchrun.log"),
-                max_restarts=runtime.max_restarts,
-            )
-        return from_json(found, cfg, seed)
-    result = pretrain(
-        model,
-        bins,
-        cfg,
-        runtime,
-        embedding_names=embedding_names(model),
-        seed=seed,
-        on_log=board.update,
-        on_eval=on_eval,
-        checkpoints=checkpoints,
-        first_new_row=first_new_row,
-    )
+        return _launched(arguments, cfg, runtime, board)
+    if cfg.num_steps:
+        result = pretrain(
+            model,
+            bins,
+            cfg,
+            runtime,
+            embedding_names=embedding_names(model),
+            seed=seed,
+            on_log=board.update,
+            on_eval=on_eval,
+            checkpoints=checkpoints,
+            first_new_row=first_new_row,
+        )
     with atomic_folder(out) as folder:
         save_model(model, load_tokenizer(start), folder)
     remove_checkpoints(checkpoints)
     return result
+
+
+def _launched(
+    arguments: dict, cfg: PretrainConfig, runtime: RuntimeConfig, board: LiveBoard
+) -> PretrainResult:
+    """The same through torchrun; the board follows what the processes log."""
+    out = Path(arguments["out"])
+    sections = {"pretrain_config": asdict(cfg), "runtime_config": asdict(runtime)}
+    with board.following(out.parent):
+        found = launch.run(
+            "finllm_utils.train.worker:main",
+            arguments | sections,
+            nproc=runtime.num_processes,
+            log_path=out.with_name(out.name + "_torchrun.log"),
+            max_restarts=runtime.max_restarts,
+        )
+    return from_json(found, cfg, arguments["seed"])
 
 
 def from_json(found: dict, cfg: PretrainConfig, seed: int) -> PretrainResult:
