@@ -6,7 +6,7 @@ rate, what a second process brings, and whether a killed pass ends in the same b
 writes ``results/pretrain_cpu.json``; ``--quick`` tries everything at a tiny size and
 writes nothing; ``--parts`` chooses.
 
-Contenders run in processes of their own, in turn, five rounds; rates are medians. All
+Contenders run in processes of their own, in turn, three rounds; rates are medians. All
 train the same random start on the same rows with the same number of rows a step.
 """
 
@@ -53,7 +53,7 @@ class Bench:
 
     def __init__(self, folder: Path, quick: bool) -> None:
         self.folder, self.quick = folder, quick
-        self.rounds = 1 if quick else 5
+        self.rounds = 1 if quick else 3
         self.bins = folder / "bins"
         self.bins.mkdir()
         text = [law.text for law in laws()][: 20 if quick else 348]
@@ -69,11 +69,11 @@ class Bench:
 
     def speed_10m(self) -> Found:
         """The toy profile's model."""
-        return self._speed("10m", 60, 20)
+        return self._speed("10m", 40, 10)
 
     def speed_135m(self) -> Found:
         """SmolLM2's shape."""
-        return self._speed("135m", 7, 3)
+        return self._speed("135m", 5, 2)
 
     def _speed(self, size: str, steps: int, skip: int) -> Found:
         shape = "tiny" if self.quick else size
@@ -127,7 +127,7 @@ class Bench:
     def two_processes(self) -> Found:
         """Two processes of one thread against one of two; 8 micro-batches a step."""
         shape, steps, skip = ("tiny", 4, 1) if self.quick else ("135m", 3, 1)
-        micro = 2  # rows; twice as many a step on two processes, eight rounds on each
+        micro = 1  # row; twice as many a step on two processes, eight rounds on each
         contenders = {
             "one": lambda: self.call(
                 "accumulated", shape, self.bins, steps, skip, micro, 1, threads=2
@@ -136,7 +136,7 @@ class Bench:
                 "accumulated", shape, self.bins, steps, skip, micro, 2, threads=1
             ),
         }
-        rows = alternate(contenders, 1 if self.quick else 3)
+        rows = alternate(contenders, self.rounds)
         one, two = (timing(rows[k], "tokens_per_s") for k in ("one", "two"))
         bytes_of = {k: rows[k][0]["optimizer_bytes"] for k in rows}
         figures = {
@@ -184,7 +184,7 @@ class Bench:
 
     def precision(self) -> Found:
         """Loss after a short pass in bfloat16 beside float32."""
-        shape, steps = ("tiny", 20) if self.quick else ("10m", 120)
+        shape, steps = ("tiny", 20) if self.quick else ("10m", 80)
         losses = {
             dtype: self.call(
                 "ours", shape, self.bins, steps, 1, dtype, {"compile": "never"}
