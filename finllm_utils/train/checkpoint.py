@@ -6,6 +6,7 @@ goes to ``step_000123.tmp`` in a thread, over a copy of the state; only when all
 the disk is it renamed. A full disk costs a checkpoint, never the pass.
 """
 
+import contextlib
 import copy
 import logging
 import os
@@ -181,6 +182,8 @@ def remove_checkpoints(folder: Path | None) -> None:
     if folder is not None:
         for path in Path(folder).glob("step_*"):
             shutil.rmtree(path)
+        with contextlib.suppress(OSError):  # absent, or holds a batch that was bad
+            Path(folder).rmdir()
 
 
 def require_same_pass(found: dict, wanted: dict, folder: Path) -> None:
