@@ -314,3 +314,16 @@ class Profile:
     ppo: PPOConfig
     evals: EvalsConfig
     hub: HubConfig = field(default_factory=HubConfig)
+
+    def __post_init__(self) -> None:
+        size = self.runtime.num_processes
+        for name in ("pretrain1", "pretrain2"):
+            cfg = getattr(self, name)
+            dealt = cfg.micro_batch_size * size
+            require(
+                not cfg.num_steps or cfg.global_batch_size % dealt == 0,
+                f"{name}.global_batch_size={cfg.global_batch_size} does not divide "
+                f"into runtime.num_processes={size} of {name}.micro_batch_size="
+                f"{cfg.micro_batch_size}: make it a multiple of {dealt}, or lower "
+                f"{name}.micro_batch_size",
+            )

@@ -47,7 +47,7 @@ class PretrainConfig:
     min_lr_ratio: float = 0.05
     """Learning rate at the end over its peak."""
     weight_decay: float = 0.0
-    """Decoupled decay of matrices; frozen rows need 0."""
+    """Decoupled decay of matrices; embeddings never decay."""
     max_grad_norm: float = 1.0
     """Gradient clipping; 0 turns it off."""
     zh_share: float

@@ -15,6 +15,8 @@ SIZE = (6.0, 3.5)
 DPI = 90
 GREY = "0.45"
 
+STYLES = ("--", ":", "-.", (0, (8, 3)))  # of baselines, in their order
+
 
 def plot_funnel(counts: Mapping[str, float], *, unit: str, title: str = "") -> Figure:
     """What is left after each step, top to bottom, as horizontal bars."""
@@ -157,7 +159,7 @@ def plot_with_intervals(
     axes.errorbar(middle, names, xerr=np.abs(ends - middle), fmt="o", capsize=3)
     axes.invert_yaxis()
     for i, (name, value) in enumerate((baselines or {}).items()):
-        axes.axvline(value, color=GREY, linestyle=("--", ":", "-.")[i % 3], label=name)
+        axes.axvline(value, color=GREY, linestyle=STYLES[i % len(STYLES)], label=name)
     if baselines:
         axes.legend(fontsize=7)
     axes.set_xlabel(xlabel)
@@ -214,7 +216,7 @@ def _figure(title: str) -> tuple[Figure, Axes]:
 
 def _baselines(axes: Axes, baselines: Mapping[str, float] | None) -> None:
     for i, (name, value) in enumerate((baselines or {}).items()):
-        style = ("--", ":", "-.")[i % 3]
+        style = STYLES[i % len(STYLES)]
         axes.axhline(value, color=GREY, linestyle=style, linewidth=1, label=name)
 
 

@@ -111,3 +111,12 @@ def test_stage_1_of_a_base_with_some_chinese_stays_near_its_mix(name):
     share = profile.pretrain1.tokens / profile.pretrain2.tokens
     assert share == pytest.approx(40 / 300, rel=0.15)
     assert profile.pretrain1.zh_share < profile.pretrain2.zh_share
+
+
+def test_a_batch_must_divide_into_the_processes():
+    with pytest.raises(
+        ValueError, match="pretrain1.global_batch_size=4 .* 8, or lower"
+    ):
+        load_profile("toy", {"runtime.num_processes": 2})
+    smaller = {f"pretrain{stage}.micro_batch_size": 2 for stage in (1, 2)}
+    assert load_profile("toy", {"runtime.num_processes": 2} | smaller)

@@ -111,6 +111,9 @@ def expand_embeddings(
             scale=std if method == "random" else noise,
             generator=generator,
         )
+    # The loop tells documents apart by the config's BOS; a base may have named another.
+    model.config.bos_token_id = after.bos_token_id
+    model.config.eos_token_id = after.eos_token_id
     return model
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
@@ -97,3 +98,16 @@ def require_fitting_model(
                 f"{num_rows:,} embedding rows; expand the model to this tokenizer, or "
                 "write the bins again with the model's own"
             )
+        first = _first_id(path, meta) if meta else bos_id
+        if first != bos_id:
+            raise ValueError(
+                f"{path}: documents begin with id {first}, but the model's config says "
+                f"bos_token_id={bos_id}, so documents of a row would see each other: "
+                "set model.config.bos_token_id to that of the bins' tokenizer"
+            )
+
+
+def _first_id(path: Path, meta: dict) -> int:
+    """The id that a bin begins with: its tokenizer's BOS."""
+    kind = np.dtype(meta["dtype"])
+    return int(np.fromfile(path.with_suffix(".bin"), dtype=kind, count=1)[0])

@@ -140,3 +140,12 @@ def test_a_tokenizer_that_did_not_grow_leaves_the_model_as_it_is(before):
     same = expand_embeddings(model, before, before, num_rows=257)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, same.state_dict()[name]), name
+
+
+def test_the_grown_model_knows_the_marks_of_its_tokenizer(before, after):
+    """The loop tells documents apart by the config's BOS."""
+    model = tiny(257, tied=True)
+    model.config.bos_token_id = model.config.eos_token_id = 77
+    grown = expand_embeddings(model, before, after, num_rows=264)
+    marks = grown.config.bos_token_id, grown.config.eos_token_id
+    assert marks == (after.bos_token_id, after.eos_token_id) != (77, 77)

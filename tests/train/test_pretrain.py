@@ -286,6 +286,12 @@ def test_models_that_cannot_read_the_bins_are_refused(small_bins):
         tiny.train(small_bins, tiny.model(bos_token_id=None))
 
 
+def test_a_model_with_another_bos_than_the_bins_is_refused(small_bins):
+    """Its documents would silently see each other."""
+    with pytest.raises(ValueError, match="begin with id 1, .* bos_token_id=5"):
+        tiny.train(small_bins, tiny.model(bos_token_id=5))
+
+
 def test_a_pass_without_a_step_is_refused(small_bins):
     with pytest.raises(ValueError, match="the pass has no row"):
         tiny.train(small_bins, tokens=10)
