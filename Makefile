@@ -25,7 +25,7 @@ course: $(STAMP)  ## run the whole course (PROFILE=toy), print the report
 	$(BIN)/python -m finllm_utils.cli run --profile $(PROFILE) $(ARGS)
 
 test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 lint: $(STAMP)  ## check style and formatting
 	$(BIN)/ruff check .

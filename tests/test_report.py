@@ -121,6 +121,25 @@ def test_checks_hold_and_fail_at_their_bounds(identifier, good, bad):
     assert verdict(identifier, {}) == "not measured"
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        {"vocab.strategy": "none"},
+        {"vocab.base": "smollm2-135m"},
+        {"vocab.charset": "own.txt"},
+    ],
+)
+def test_sizes_of_the_course_vocabulary_are_asked_of_no_other(made):
+    values = {"vocab.size_after": 32_000, "vocab.token_ratio": 1.0}
+    for identifier in (
+        "the vocabulary has 38,500 to 39,500 pieces",
+        "Chinese takes at most 0.93 of the tokens it took",
+    ):
+        assert verdict(identifier, values | made) == "does not apply"
+        assert verdict(identifier, values) == "FAILS"
+        assert verdict(identifier, values | {"vocab.strategy": "characters"}) == "FAILS"
+
+
 def test_targets_are_short_never_failed():
     halfway = "finance_zh after stage 2 is halfway from unigram to bigram"
     values = {

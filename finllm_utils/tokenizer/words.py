@@ -25,6 +25,7 @@ def learn_words(
     texts: Iterable[str],
     num_words: int,
     *,
+    exact: bool = True,
     max_pieces: int = 8,
     min_count: int = 10,
     max_chars: int = 1_000_000,
@@ -36,12 +37,14 @@ def learn_words(
     Args:
         tokenizer: one whose pieces are characters already, see ``add_pieces``.
         texts: training text; never held-out text.
+        exact: False takes what there is where the texts teach fewer.
         max_pieces: longest word, in pieces of ``tokenizer``: mostly characters.
         min_count: a pair must occur this often to be joined.
         max_chars: of a larger corpus, evenly spaced documents of about this many
             characters are read: the frequent words are the same in any fair sample.
 
-    Raises: ValueError when num_words is below 1 or above what the texts teach.
+    Raises: ValueError when num_words is below 1 or, if ``exact``, above what the texts
+    teach.
     """
     if num_words < 1:
         raise ValueError(
@@ -66,6 +69,8 @@ def learn_words(
             new.add(left + right)
         if len(new) == num_words:
             return merges
+    if not exact:
+        return merges
     raise ValueError(
         f"tokenizer.num_words={num_words}: the corpus has only {len(new)} words that "
         f"occur {min_count} times; lower it or give more text"

@@ -110,6 +110,28 @@ def test_dropout_is_named_by_the_first_ratio(policy, reward_model, cfg, monkeypa
         _train(policy, reward_model, cfg)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_rounded_token_stops_float32_only(
+    policy, reward_model, cfg, monkeypatch, dtype
+):
+    """bfloat16 moves single tokens by several per cent: no fault of the loop."""
+    inner = ppo.response_logprobs
+
+    def rounded(model, *args, **kwargs):
+        logprobs = inner(model, *args, **kwargs)
+        shift = torch.zeros_like(logprobs)
+        shift[0, 0] = 0.05
+        return logprobs + shift
+
+    monkeypatch.setattr(ppo, "response_logprobs", rounded)
+    cfg = dataclasses.replace(cfg, num_updates=1)
+    if dtype == torch.bfloat16:
+        assert _train(policy, reward_model, cfg, dtype=dtype)
+        return
+    with pytest.raises(PPOFault, match="has max"):
+        _train(policy, reward_model, cfg, dtype=dtype)
+
+
 def test_wrong_sampling_temperature_shows_as_negative_kl(
     policy, reward_model, cfg, monkeypatch
 ):

@@ -44,6 +44,16 @@ def test_words_by_hand(grown):
     assert words[0] == "贷款" and len(words) == 2
 
 
+def test_fewer_words_than_asked_for_are_an_error_or_all_there_are(grown):
+    texts = ["贷款利率，贷款期限，贷款。"] * 10
+    with pytest.raises(ValueError, match="the corpus has only"):
+        learn_words(grown.tokenizer, texts, 500)
+    merges = learn_words(grown.tokenizer, texts, 500, exact=False)
+    assert add_words(grown, merges).words[0] == "贷款"
+    assert merges[:2] == learn_words(grown.tokenizer, texts, 2)[:2]
+    assert learn_words(grown.tokenizer, ["贷，款。"], 500, exact=False) == []
+
+
 def test_words_are_tokens_in_context_and_never_cross_a_mark(grown, more):
     assert len(more.words) == 15
     assert all(re.fullmatch("[\u4e00-\u9fff]{2,8}", word) for word in more.words)
