@@ -126,7 +126,7 @@ def test_killed_runs_lose_and_repeat_nothing(straight, tmp_path):
     output.mkdir()
     command = [sys.executable, "-c", CHILD, str(items), str(output), str(work), HELD]
     draw, kills, known = random.Random(1), 0, {}
-    for tasks in (0, 2, 6, 10, 99):
+    for tasks in (0, 4, 9, 99):
         process = subprocess.Popen(command, cwd=REPOSITORY)
         kills += kill_after(process, work, tasks, draw.uniform(0, 0.2))
         now = task_times(work)
