@@ -6,18 +6,21 @@ to a cluster takes the place of ``launch.run`` here, with the same arguments.
 
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel
 
 from finllm_utils import launch
 from finllm_utils.board import LiveBoard
 from finllm_utils.config import PretrainConfig, RuntimeConfig
+from finllm_utils.evals.pretrain_watch import WatchSettings, pretrain_watch
 from finllm_utils.files import atomic_folder
 from finllm_utils.model.embeddings import embedding_names
 from finllm_utils.model.load import load_tokenizer, save_model
+from finllm_utils.train import parallel, worker
 from finllm_utils.train.checkpoint import remove_checkpoints
 from finllm_utils.train.mixture import RowSampler
-from finllm_utils.train.pretrain import EvalCallback, PretrainResult, pretrain
+from finllm_utils.train.pretrain import PretrainResult, pretrain
 
 
 def train_saved(
@@ -30,7 +33,7 @@ def train_saved(
     *,
     seed: int,
     board: LiveBoard,
-    on_eval: EvalCallback | None = None,
+    watch: WatchSettings | None = None,
     first_new_row: int = 0,
     peak_tflops: float = 0.0,
 ) -> PretrainResult | None:
@@ -40,7 +43,7 @@ def train_saved(
         model: the model of ``start``, loaded; it is trained in place by one process,
             and left as it is by several, which load their own.
         board: shows the pass, and its folder of the run gets the logs.
-        on_eval: called in this process only: several processes log without scores.
+        watch: what scores the model as it goes; of several processes rank 0 does.
         peak_tflops: of one device, for the MFU that several processes log; 0: none.
 
     Returns: None for a pass of no steps, whose ``out`` is the model as it was.
@@ -60,9 +63,12 @@ def train_saved(
             "log_folder": str(out.parent),
             "log_prefix": board.prefix,
             "peak_tflops": peak_tflops,
+            "watch": asdict(watch) if watch else None,
         }
         return _launched(arguments, cfg, runtime, board)
+    tokenizer = load_tokenizer(start)
     if cfg.num_steps:
+        scores = pretrain_watch(tokenizer, watch, cfg.seq_len) if watch else None
         result = pretrain(
             model,
             bins,
@@ -71,12 +77,12 @@ def train_saved(
             embedding_names=embedding_names(model),
             seed=seed,
             on_log=board.update,
-            on_eval=on_eval,
+            on_eval=scores,
             checkpoints=checkpoints,
             first_new_row=first_new_row,
         )
     with atomic_folder(out) as folder:
-        save_model(model, load_tokenizer(start), folder)
+        save_model(model, tokenizer, folder)
     remove_checkpoints(checkpoints)
     return result
 
@@ -89,13 +95,30 @@ def _launched(
     sections = {"pretrain_config": asdict(cfg), "runtime_config": asdict(runtime)}
     with board.following(out.parent):
         found = launch.run(
-            "finllm_utils.train.worker:main",
+            "finllm_utils.passes:in_process",
             arguments | sections,
             nproc=runtime.num_processes,
             log_path=out.with_name(out.name + "_torchrun.log"),
             max_restarts=runtime.max_restarts,
         )
     return from_json(found, cfg, arguments["seed"])
+
+
+def in_process(*, watch: dict | None, **arguments: Any) -> dict:
+    """``worker.main`` in one of several processes, with a watch that rank 0 asks."""
+    scores = None
+    if watch and parallel.current_world().leads:
+        window = arguments["pretrain_config"]["seq_len"]
+        tokenizer = load_tokenizer(arguments["tokenizer"])
+        scores = pretrain_watch(tokenizer, WatchSettings(**watch), window)
+    elif watch:
+        scores = _unasked
+    return worker.main(**arguments, on_eval=scores)
+
+
+def _unasked(step: int, model: PreTrainedModel) -> dict[str, float]:
+    """Stands on the other ranks, which only help to gather the model."""
+    raise RuntimeError(f"rank {parallel.current_world().rank} was asked for scores")
 
 
 def from_json(found: dict, cfg: PretrainConfig, seed: int) -> PretrainResult:

@@ -78,7 +78,7 @@ def test_environment_names_the_ten_packages():
 
 
 def test_extras_are_the_documented_ones():
-    assert set(EXTRAS) == {"gpu", "fa2", "fa4", "ds", "npu", "ray", "track", "dev"}
+    assert set(EXTRAS) == {"fa2", "fa4", "ds", "npu", "ray", "track", "dev"}
     for requirements in EXTRAS.values():
         for text in requirements:
             Requirement(text)

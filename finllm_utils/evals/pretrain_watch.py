@@ -7,7 +7,7 @@ whoever stops a pass by these curves tunes on nothing that is reported.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
@@ -95,21 +95,41 @@ class PretrainWatch:
         return values
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WatchSettings:
+    """What a watch is made from: plain values, which other processes can be sent."""
+
+    corpus: str
+    """Folder that 01 wrote, one JSONL file a domain."""
+    batch_tokens: int
+    """Tokens a scoring batch."""
+    choice_tolerance: float
+    """Longest option over shortest, less one."""
+    seed: int
+    """Chooses the questions."""
+
+    @classmethod
+    def of(cls, corpus: Path, cfg: EvalsConfig, seed: int) -> "WatchSettings":
+        """Those of a run."""
+        return cls(
+            corpus=str(corpus),
+            batch_tokens=cfg.batch_tokens,
+            choice_tolerance=cfg.choice_tolerance,
+            seed=seed,
+        )
+
+
 def pretrain_watch(
-    tokenizer: PreTrainedTokenizerBase,
-    corpus: Path,
-    cfg: EvalsConfig,
-    *,
-    window: int,
-    seed: int,
+    tokenizer: PreTrainedTokenizerBase, settings: WatchSettings, window: int
 ) -> PretrainWatch:
     """A watch over a cleaned corpus: short texts of each domain and a few questions.
 
-    Args: corpus is what 01 wrote, one JSONL file a domain; window in tokens.
+    Args: window in tokens.
     """
     documents = {}
     for domain in DOMAINS:
-        found = kept_out(read_records(Path(corpus) / f"{domain}.jsonl", Document))
+        path = Path(settings.corpus) / f"{domain}.jsonl"
+        found = kept_out(read_records(path, Document))
         documents[domain] = [
             replace(d, text=d.text[:MAX_CHARS]) for d in found[:NUM_DOCUMENTS]
         ]
@@ -117,9 +137,9 @@ def pretrain_watch(
         insurance_questions("valid"),
         insurance_answers(),
         NUM_ITEMS,
-        cfg.choice_tolerance,
-        seed,
+        settings.choice_tolerance,
+        settings.seed,
     )
     return PretrainWatch(
-        tokenizer, documents, items, window=window, batch_tokens=cfg.batch_tokens
+        tokenizer, documents, items, window=window, batch_tokens=settings.batch_tokens
     )

@@ -6,10 +6,9 @@ bounded by a chunk. Each device has its way with a chunk:
 - On a CPU what costs is not arithmetic but moving logits through memory several times.
   exp(logits) is made one cache-sized tile of the vocabulary at a time and never
   normalised: the softmax's denominator is divided out of the two small gradients.
-- Elsewhere a chunk's softmax is taken in float32; or liger-kernel's fused kernels run.
+- Elsewhere a chunk's softmax is taken in float32.
 """
 
-import importlib.util
 from collections.abc import Callable
 
 import torch
@@ -19,32 +18,23 @@ TILE_ROWS = 1_024  # vocabulary rows a tile: 1,024 x 2,048 bfloat16 is 4 MB
 CHUNK_NUMBERS = 2**26
 """Tokens x vocabulary that may exist at once: tiles keep them in the weights' dtype, a
 softmax in that and in float32. Larger chunks were no faster on a CPU."""
-PATHS = ("tiles", "softmax", "liger")
+PATHS = ("tiles", "softmax")
 _SAFE = 1e30  # sums of exp beyond it, or below its inverse, may lose a gradient
 
 
 def cross_entropy_path(
-    device: str | torch.device, path: str = "auto", *, per_token: bool = True
+    device: str | torch.device, path: str = "auto"
 ) -> tuple[str, str]:
     """The way taken there, one of ``PATHS``, and why.
 
-    Args: per_token says that nats of each token are asked for; liger-kernel then
-    computes every chunk twice, so auto does not take it.
-    Raises: ValueError for an unknown path or one that cannot run there.
+    Raises: ValueError for an unknown path.
     """
-    kind = str(device).split(":")[0]  # "npu" is unknown without torch-npu
-    liger = importlib.util.find_spec("liger_kernel") is not None
     if path == "auto":
-        if kind == "cpu":
+        if str(device).split(":")[0] == "cpu":  # "npu" is unknown without torch-npu
             return "tiles", "on a CPU tiles of exp(logits) move the least memory"
-        if kind == "cuda" and liger and not per_token:
-            return "liger", "liger-kernel is installed"
         return "softmax", "chunks of tokens, softmax in float32"
     if path not in PATHS:
         raise ValueError(f"cross-entropy {path!r}: use auto, {', '.join(PATHS)}")
-    if path == "liger" and (kind != "cuda" or not liger):
-        remedy = "pip install 'finllm[gpu]'" if kind == "cuda" else "use 'auto'"
-        raise ValueError(f"cross-entropy 'liger' cannot run on {kind} here: {remedy}")
     return path, "it was asked for"
 
 
@@ -67,11 +57,9 @@ def tiled_cross_entropy(
     Differs: tiles do not shift logits by their maximum; a chunk whose exp overflows or
     vanishes goes through the softmax.
     """
-    name, _ = cross_entropy_path(hidden_ND.device, path, per_token=nats_out is not None)
+    name, _ = cross_entropy_path(hidden_ND.device, path)
     if len(labels_N) == 0:
         return 0.0 * (hidden_ND.sum() + weight_VD[:1].sum()).float()
-    if name == "liger":
-        return _liger(hidden_ND, weight_VD, labels_N, nats_out)
     wanted = torch.is_grad_enabled()
     return _ChunkedCrossEntropy.apply(
         hidden_ND, weight_VD, labels_N, nats_out, name, wanted
@@ -206,20 +194,3 @@ def _by_softmax(
     if wants_weight:
         grad_weight.add(slice(None), torch.mm(shares_CV.t(), hidden_CD))
     return nats_C, torch.mm(shares_CV, weight_VD) if wants_hidden else None
-
-
-def _liger(hidden_ND, weight_VD, labels_N, nats_out):
-    """liger-kernel's fused kernels; sums of gradients in float32."""
-    from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
-
-    nats = liger_fused_linear_cross_entropy(
-        hidden_ND,
-        weight_VD,
-        labels_N,
-        reduction="sum" if nats_out is None else "none",
-        accum_dtype=torch.float32,
-    )
-    if nats_out is None:
-        return nats
-    nats_out.copy_(nats.detach())
-    return nats.sum()

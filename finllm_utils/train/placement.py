@@ -37,13 +37,12 @@ class Placed:
     ) -> None:
         """Marks what learns, moves, speeds up, shards, and makes the optimiser."""
         self.model, self._cfg, self._world = model, cfg, world
-        self._start = {} if world.shared else _copies(model)
+        self._start = [] if world.shared else _copies(model)
         trainable = prepare(
             model, cfg, embedding_names, first_new_row=first_new_row, seed=seed
         )
         self._lora = trainable.lora
         separate = not world.shared and dtype != torch.float32
-        self._before = _frozen(model) if separate else {}
         working = copy.deepcopy(model) if world.shared else model
         # Of several processes each moves its own shard only, when it is made.
         self.root = RowLoss(working if world.shared else working.to(device)).train()
@@ -114,8 +113,10 @@ class Placed:
         model = self.model
         model.float().eval()
         own = dict(model.named_parameters())
-        trained = self._before | self.optimizer.masters()
-        parallel.copy_whole(trained, own, self._world)
+        for parameter, before in self._start:
+            if not parameter.requires_grad:  # rounding would have changed it
+                parameter.copy_(before)
+        parallel.copy_whole(self.optimizer.masters(), own, self._world)
         self._slow_down()
         merge(self._lora)
         model.requires_grad_(True)
@@ -130,9 +131,9 @@ class Placed:
             return  # the caller's model was never touched
         self._slow_down()
         remove(self._lora)
-        for name, parameter in self.model.named_parameters():
+        for parameter, before in self._start:
             parameter.grad = None
-            parameter.data = self._start[name].to(parameter.device)
+            parameter.data = before.to(parameter.device)
         self.model.eval().requires_grad_(True)
 
     def _slow_down(self) -> None:
@@ -144,21 +145,12 @@ class Placed:
         working.set_attn_implementation(self._attention_before)
 
 
-def _copies(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """All weights as they are, in main memory; tied ones once."""
-    return {
-        name: parameter.detach().to("cpu", copy=True)
-        for name, parameter in model.named_parameters()
-    }
-
-
-def _frozen(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Copies of the weights that do not learn: rounding would change them."""
-    return {
-        name: parameter.detach().clone()
-        for name, parameter in model.named_parameters()
-        if not parameter.requires_grad
-    }
+def _copies(model: PreTrainedModel) -> list[tuple[torch.nn.Parameter, torch.Tensor]]:
+    """All weights, tied ones once, each with a copy of it in main memory."""
+    return [
+        (parameter, parameter.detach().to("cpu", copy=True))
+        for parameter in model.parameters()
+    ]
 
 
 def _cast_parameters(model: PreTrainedModel, dtype: torch.dtype) -> None:

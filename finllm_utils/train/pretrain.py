@@ -70,7 +70,8 @@ def pretrain(
             when ``cfg.trainable`` is "embeddings".
         on_log: called every ``cfg.log_every`` steps with named numbers, on rank 0.
         on_eval: called every ``cfg.eval_every`` steps and at the end with the model,
-            on rank 0; what it returns joins the logged numbers.
+            on rank 0; what it returns joins the logged numbers. Of several processes
+            all pass one, since all gather the model.
         checkpoints: folder of this pass's checkpoints; it resumes from the newest.
             They stay when the pass ends: call ``checkpoint.remove_checkpoints`` once
             the model is saved.

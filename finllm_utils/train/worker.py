@@ -19,7 +19,7 @@ from finllm_utils.runtime import resolve_device
 from finllm_utils.train import parallel
 from finllm_utils.train.bins import check_bins
 from finllm_utils.train.checkpoint import remove_checkpoints
-from finllm_utils.train.pretrain import PretrainResult, pretrain
+from finllm_utils.train.pretrain import EvalCallback, PretrainResult, pretrain
 from finllm_utils.train.tracking import Meter, folder_log, meter
 
 Section = TypeVar("Section", PretrainConfig, RuntimeConfig)
@@ -39,13 +39,14 @@ def main(
     log_folder: str = "",
     log_prefix: str = "",
     peak_tflops: float = 0.0,
+    on_eval: EvalCallback | None = None,
 ) -> dict:
     """Trains the model in folder ``model`` and saves it to ``out``; JSON of the result.
 
     Args: tokenizer is a folder; pretrain_config and runtime_config are
     ``dataclasses.asdict`` of the sections; log_folder gets ``metrics.jsonl``, with
-    the MFU where peak_tflops of one device is given. Once the model is saved the
-    checkpoints are removed.
+    the MFU where peak_tflops of one device is given; on_eval is for a caller in the
+    same process. Once the model is saved the checkpoints are removed.
     """
     world = parallel.current_world()
     pieces = load_tokenizer(tokenizer)
@@ -69,6 +70,7 @@ def main(
         embedding_names=embedding_names(trained),
         seed=seed,
         on_log=log,
+        on_eval=on_eval,
         checkpoints=Path(checkpoints) if checkpoints else None,
         first_new_row=first_new_row,
     )

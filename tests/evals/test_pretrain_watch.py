@@ -45,7 +45,8 @@ def corpus(tmp_path):
 
 def test_the_values_are_those_of_the_evaluation(corpus):
     model, tokenizer = tiny_model(), tiny_tokenizer()
-    watch = pretrain_watch.pretrain_watch(tokenizer, corpus, CFG, window=12, seed=0)
+    settings = pretrain_watch.WatchSettings.of(corpus, CFG, seed=0)
+    watch = pretrain_watch.pretrain_watch(tokenizer, settings, window=12)
     watch.items = [ChoiceItem("q", "客户问", ("保险", "银行", "利率", "贷款"), 0)]
     values = watch(7, model)
     kept = [d for d in DOMAINS if d != "finance_en"]  # no document, no figure
@@ -62,9 +63,8 @@ def test_the_values_are_those_of_the_evaluation(corpus):
 
 
 def test_questions_are_neither_trained_on_nor_reported(corpus):
-    watch = pretrain_watch.pretrain_watch(
-        tiny_tokenizer(), corpus, CFG, window=12, seed=0
-    )
+    settings = pretrain_watch.WatchSettings.of(corpus, CFG, seed=0)
+    watch = pretrain_watch.pretrain_watch(tiny_tokenizer(), settings, window=12)
     asked = {item.id for item in watch.items}
     assert asked <= {q.id for q in insurance_questions("valid")}
     for split in ("train", "test"):

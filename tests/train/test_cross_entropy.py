@@ -220,25 +220,20 @@ def test_which_path():
     assert cross_entropy_path("cpu")[0] == "tiles"
     assert cross_entropy_path("cuda:0")[0] == "softmax"
     assert cross_entropy_path("npu", "softmax")[0] == "softmax"
-    with pytest.raises(ValueError, match="use auto, tiles, softmax, liger"):
+    with pytest.raises(ValueError, match="use auto, tiles, softmax"):
         cross_entropy_path("cpu", "fast")
-    with pytest.raises(ValueError, match="'liger' cannot run on cpu here: use 'auto'"):
-        cross_entropy_path("cpu", "liger")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-@pytest.mark.parametrize("path", ["softmax", "liger"])
-def test_on_a_gpu(path):
-    if path == "liger":
-        pytest.importorskip("liger_kernel")
+def test_on_a_gpu():
     torch.manual_seed(0)
     hidden, weight = torch.randn(5_000, 64), torch.randn(3_000, 64) * 0.1
     labels = torch.randint(0, 3_000, (5_000,))
     exact = library(hidden, weight, labels)
     h, w = (x.cuda().bfloat16().requires_grad_() for x in (hidden, weight))
     nats = torch.empty(5_000, device="cuda")
-    loss = tiled_cross_entropy(h, w, labels.cuda(), path=path, nats_out=nats)
+    loss = tiled_cross_entropy(h, w, labels.cuda(), path="softmax", nats_out=nats)
     (loss * 0.5).backward()
     for a, b in zip((loss, nats, h.grad, w.grad), exact, strict=True):
         assert (a.float().cpu() - b).norm() <= 0.01 * b.norm()

@@ -10,9 +10,12 @@ import torch
 from finllm_utils import launch
 from finllm_utils.board import LiveBoard
 from finllm_utils.config import PretrainConfig
+from finllm_utils.evals.pretrain_watch import WatchSettings
 from finllm_utils.model.load import load_model, load_tokenizer, save_model
 from finllm_utils.passes import train_saved
+from finllm_utils.records import Document, write_records
 from finllm_utils.train.checkpoint import whole_checkpoints
+from finllm_utils.train.mixture import DOMAINS
 from finllm_utils.train.parallel import World, require_divisible, rows_of_rank
 from finllm_utils.train.worker import section
 from tests.train import tiny
@@ -160,12 +163,28 @@ def test_copies_of_a_sharded_model_on_four_processes(bins, tmp_path):
     close(weights(tmp_path / "one.pt"), weights(tmp_path / "four.pt"))
 
 
-def test_a_setting_trains_on_two_processes_and_saves_a_model(bins, tmp_path):
+@pytest.fixture
+def watch(tmp_path):
+    """Settings of a watch over a corpus of which one document in a hundred is kept."""
+    for domain in DOMAINS:
+        documents = [
+            Document(id=f"{domain}{i}", text="w5 w6 w7 " * 9, source="t", domain=domain)
+            for i in range(400)
+        ]
+        (tmp_path / "corpus").mkdir(exist_ok=True)
+        write_records(tmp_path / "corpus" / f"{domain}.jsonl", documents)
+    return WatchSettings(
+        corpus=str(tmp_path / "corpus"), batch_tokens=512, choice_tolerance=0.1, seed=0
+    )
+
+
+def test_a_setting_trains_on_two_processes_and_saves_a_model(bins, watch, tmp_path):
     start = tmp_path / "start"
     save_model(tiny.model(), tiny.tokenizer(), start)
-    changes = {"mixture_points": ((0.0, 0.5, 0.0), (1.0, 0.6, 0.0)), "tokens": 8 * 256}
+    points = ((0.0, 0.5, 0.0), (1.0, 0.6, 0.0))
+    changes = {"mixture_points": points, "tokens": 8 * 256, "eval_every": 4}
     cfg = dataclasses.replace(tiny.CFG, **changes)
-    found = {}
+    found, scores = {}, {}
     for size in (1, 2):
         runtime = dataclasses.replace(tiny.FLOAT32, num_processes=size)
         out = tmp_path / f"on_{size}" / "out"
@@ -173,9 +192,13 @@ def test_a_setting_trains_on_two_processes_and_saves_a_model(bins, tmp_path):
         board = LiveBoard(prefix="s", notebook=False)
         found[size] = train_saved(
             load_model(start), start, out, bins, cfg, runtime,
-            seed=0, board=board, peak_tflops=1.0,
+            seed=0, board=board, watch=watch, peak_tflops=1.0,
         )  # fmt: skip
-        assert [row["step"] for row in board.rows] == [0, 7]
+        scores[size] = [
+            {k: v for k, v in row.items() if k.startswith(("bpb/", "score/"))}
+            for row in board.rows
+        ]
+        assert [row["step"] for row in board.rows] == [0, 3, 7]
         assert len(load_tokenizer(out)) == 64
         assert not list(out.parent.glob("*_checkpoints/step_*"))
     one, two = found[1], found[2]
@@ -186,7 +209,11 @@ def test_a_setting_trains_on_two_processes_and_saves_a_model(bins, tmp_path):
     close(*(model.state_dict() for model in models))
     path = tmp_path / "on_2" / "metrics.jsonl"
     lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    assert [line["step"] for line in lines] == [0, 7] and lines[-1]["s/mfu"] > 0
+    assert [line["step"] for line in lines] == [0, 3, 7] and lines[-1]["s/mfu"] > 0
+    assert [len(row) for row in scores[2]] == [0, 5, 5], "four domains and a task"
+    for alone, shared in zip(scores[1], scores[2], strict=True):
+        assert shared == pytest.approx(alone, rel=1e-4)
+    assert scores[2][2]["bpb/english"] != scores[2][1]["bpb/english"]
 
 
 def test_settings_from_json_are_checked():
