@@ -1,5 +1,6 @@
 """The base model before Chinese: where it comes from and what shape it has."""
 
+import copy
 from pathlib import Path
 
 import torch
@@ -26,10 +27,17 @@ def load_base_model(name: str) -> LlamaForCausalLM:
     path = _path_of(name)
     if path.suffix != ".gguf":
         return load_model(path)
-    model = AutoModelForCausalLM.from_pretrained(
+    read = AutoModelForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, dtype=torch.float32, local_files_only=True
     )
-    model.config.use_cache = False
+    # The weights are plain by now, but the object calls itself quantised and refuses
+    # to be saved; so they move into a new one.
+    config = copy.deepcopy(read.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    config.use_cache = False
+    model = type(read)(config)
+    model.load_state_dict(read.state_dict())
     return model.eval()
 
 

@@ -8,7 +8,9 @@ from transformers import LlamaForCausalLM
 
 from finllm_utils.model.base import base_config, load_base_model
 from finllm_utils.model.embeddings import new_llama
+from finllm_utils.model.load import load_model, save_model
 from finllm_utils.profiles import load_profile
+from tests.model.test_load import tiny_tokenizer
 
 HEADS, WIDTH, VOCAB = 2, 64, 96
 SHAPE = {
@@ -113,6 +115,9 @@ def test_gguf_weights_are_those_that_were_written(tmp_path, llama, kind, largest
     if kind is gguf.GGMLQuantizationType.F32:
         ids = torch.arange(24)[None] * 3
         assert torch.equal(read(ids).logits, llama(ids).logits)
+    save_model(read, tiny_tokenizer(), tmp_path / "saved")
+    saved = load_model(tmp_path / "saved").state_dict()
+    assert all(torch.equal(saved[name], after[name]) for name in after)
     shape = base_config(model_settings(str(path)))
     assert (shape.hidden_size, shape.num_hidden_layers) == (WIDTH, 2)
 
