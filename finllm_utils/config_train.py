@@ -80,8 +80,8 @@ class PretrainConfig:
     activation_checkpointing: bool = False
     """Recompute each layer in the backward pass: less memory, a third more work."""
     compile: str = "auto"
-    """torch.compile of each layer: auto (where a compiler exists and the pass is long
-    enough to pay for it), always, never."""
+    """torch.compile of each layer: auto (on an accelerator with a compiler, in a pass
+    long enough to pay for it), always, never."""
     attention: str = "auto"
     """auto takes the best present for packed documents; or the name of a back end."""
     spike_factor: float = 0.0

@@ -78,7 +78,6 @@ class Placed:
             cfg.compile,
             device=device,
             expected_steps=cfg.num_steps,
-            tokens_per_step=cfg.tokens_per_step // self._world.size,
         )
         return [f"attention: {self.attention.name}, {self.attention.reason}", compiled]
 

@@ -11,7 +11,6 @@ from finllm_utils.train.compile import (
     as_written,
     compile_layers,
     compiler_fault,
-    is_worth_it,
     uncompile_layers,
 )
 
@@ -38,29 +37,24 @@ def is_compiled(model):
     return [layer._compiled_call_impl is not None for layer in model.model.layers]
 
 
-def test_never_and_short_passes_leave_layers_alone():
-    model = model_of("sdpa")
-    assert "never" in compile_layers(model, "never")
-    said = compile_layers(model, "auto", expected_steps=BREAK_EVEN_STEPS - 1)
-    assert "too few" in said or "no C++ compiler" in said
-    assert is_compiled(model) == [False, False]
-
-
-def test_on_a_cpu_the_work_of_a_pass_decides(monkeypatch):
-    model = model_of("sdpa")  # 2 layers of 32
-    monkeypatch.setattr(compiling, "SAVED_NS", 1e6)  # 1 ms a number
-    monkeypatch.setattr(compiling, "COMPILE_S", 10.0)
-    # 64 numbers a token save 64 ms: 157 tokens save 10.048 s, 156 only 9.984 s
-    assert is_worth_it(model, 157, 1) and is_worth_it(model, 1, 157)
-    assert not is_worth_it(model, 156, 1) and is_worth_it(model, None, 1)
-
-
-def test_a_long_pass_compiles_and_it_can_be_undone(monkeypatch):
+@pytest.mark.parametrize(
+    ("mode", "device", "steps", "said", "compiled"),
+    [
+        ("never", "cuda", 10**6, "compile is 'never'", False),
+        ("auto", "cpu", 10**6, "on a CPU that brings nothing", False),
+        ("auto", "cpu", None, "on a CPU that brings nothing", False),
+        ("auto", "cuda", BREAK_EVEN_STEPS - 1, "199 steps are too few", False),
+        ("auto", "cuda", BREAK_EVEN_STEPS, "2 layers are compiled", True),
+        ("auto", "cuda", None, "2 layers are compiled", True),
+        ("always", "cpu", 1, "2 layers are compiled", True),
+    ],
+)
+def test_when_layers_are_compiled(monkeypatch, mode, device, steps, said, compiled):
     monkeypatch.setattr(compiling, "compiler_fault", lambda device: "")
     model = model_of("sdpa")
     names = list(model.state_dict())
-    said = compile_layers(model, "auto", expected_steps=BREAK_EVEN_STEPS)
-    assert "2 layers are compiled" in said and is_compiled(model) == [True, True]
+    sentence = compile_layers(model, mode, device=device, expected_steps=steps)
+    assert said in sentence and is_compiled(model) == [compiled, compiled]
     assert list(model.state_dict()) == names  # nothing like _orig_mod
     uncompile_layers(model)
     assert is_compiled(model) == [False, False]
