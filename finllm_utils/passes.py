@@ -50,36 +50,23 @@ def train_saved(
     Called again after a kill it goes on from ``<out>_checkpoints``.
     """
     checkpoints = out.with_name(out.name + "_checkpoints")
-    result = None
+    arguments = {"seed": seed, "first_new_row": first_new_row}
     if cfg.num_steps and runtime.num_processes > 1:
-        arguments = {
-            "model": str(start),
-            "tokenizer": str(start),
-            "bins": str(bins),
-            "out": str(out),
-            "seed": seed,
-            "checkpoints": str(checkpoints),
-            "first_new_row": first_new_row,
-            "log_folder": str(out.parent),
-            "log_prefix": board.prefix,
-            "peak_tflops": peak_tflops,
-            "watch": asdict(watch) if watch else None,
-        }
-        return _launched(arguments, cfg, runtime, board)
-    tokenizer = load_tokenizer(start)
+        arguments |= {"peak_tflops": peak_tflops, "checkpoints": str(checkpoints)}
+        arguments |= {"watch": asdict(watch) if watch else None}
+        return _launched(arguments, start, out, bins, cfg, runtime, board)
+    tokenizer, result = load_tokenizer(start), None
     if cfg.num_steps:
-        scores = pretrain_watch(tokenizer, watch, cfg.seq_len) if watch else None
         result = pretrain(
             model,
             bins,
             cfg,
             runtime,
             embedding_names=embedding_names(model),
-            seed=seed,
             on_log=board.update,
-            on_eval=scores,
+            on_eval=pretrain_watch(tokenizer, watch, cfg.seq_len) if watch else None,
             checkpoints=checkpoints,
-            first_new_row=first_new_row,
+            **arguments,
         )
     with atomic_folder(out) as folder:
         save_model(model, tokenizer, folder)
@@ -88,10 +75,18 @@ def train_saved(
 
 
 def _launched(
-    arguments: dict, cfg: PretrainConfig, runtime: RuntimeConfig, board: LiveBoard
+    arguments: dict[str, Any],
+    start: Path,
+    out: Path,
+    bins: Path,
+    cfg: PretrainConfig,
+    runtime: RuntimeConfig,
+    board: LiveBoard,
 ) -> PretrainResult:
     """The same through torchrun; the board follows what the processes log."""
-    out = Path(arguments["out"])
+    folders = {"model": start, "tokenizer": start, "bins": bins, "out": out}
+    arguments |= {name: str(path) for name, path in folders.items()}
+    arguments |= {"log_folder": str(out.parent), "log_prefix": board.prefix}
     sections = {"pretrain_config": asdict(cfg), "runtime_config": asdict(runtime)}
     with board.following(out.parent):
         found = launch.run(
