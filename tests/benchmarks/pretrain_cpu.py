@@ -73,7 +73,7 @@ class Bench:
 
     def speed_135m(self) -> Found:
         """SmolLM2's shape."""
-        return self._speed("135m", 5, 2)
+        return self._speed("135m", 3, 1)
 
     def _speed(self, size: str, steps: int, skip: int) -> Found:
         shape = "tiny" if self.quick else size
@@ -93,6 +93,8 @@ class Bench:
                 "trainer", shape, self.bins, steps, skip, True
             ),
         }  # fmt: skip
+        if shape == "135m":  # minutes more; with four rows a step it was slower
+            del contenders["ours_compiled"]
         rows = alternate(contenders, self.rounds)
         speed = {
             name: timing(found, "tokens_per_s")
@@ -104,12 +106,13 @@ class Bench:
         flops = rows["ours"][0]["flops_per_token"]
         figures = {
             f"tokens_per_s_{size}": rate,
-            f"tokens_per_s_{size}_compiled": speed["ours_compiled"].median,
             f"ratio_to_trainer_default_{size}": rate / speed["trainer"].median,
             f"ratio_to_trainer_tuned_{size}": rate / speed["trainer_tuned"].median,
             f"mfu_{size}": rate * flops / peak / 1e12,
             "matmul_peak_tflops": peak,
         }
+        if "ours_compiled" in speed:
+            figures[f"tokens_per_s_{size}_compiled"] = speed["ours_compiled"].median
         notes = {
             "shape": shape, "steps": steps, "skipped": skip, "rounds": self.rounds,
             "batch": list(SHAPES[shape][2:]), "threads": 2,

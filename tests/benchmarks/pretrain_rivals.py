@@ -36,7 +36,7 @@ SHAPES = {
             path="", hidden_size=576, intermediate_size=1_536, num_layers=30,
             num_heads=9, num_kv_heads=3, tie_embeddings=True, max_seq_len=2_048,
         ),
-        49_152, 4, 256,
+        49_152, 16, 256,
     ),
     "tiny": (
         ModelConfig(
