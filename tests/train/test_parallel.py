@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import multiprocessing
+import warnings
 
 import pytest
 import torch
@@ -46,26 +47,49 @@ def test_batches_that_do_not_divide_are_refused():
         require_divisible(8, 2, World(0, 4), 3)
 
 
-def on_ranks(num_ranks, folder, jobs):
-    """What rank 0 returns for each job, all in one group of gloo processes."""
+def run_group(num_ranks, store, jobs):
+    """(all that was said, exit codes) of one group of gloo processes."""
     context = multiprocessing.get_context("forkserver")  # imports once for all
     context.set_forkserver_preload(["tests.train.tiny"])
     heard, said = context.Pipe(duplex=False)
     members = [
         context.Process(
-            target=tiny.group_member, args=(said, rank, num_ranks, folder / "s", jobs)
+            target=tiny.group_member, args=(said, rank, num_ranks, store, jobs)
         )
         for rank in range(num_ranks)
     ]
     for member in members:
         member.start()
     said.close()
+    told = []
     try:
-        return heard.recv()
+        while heard.poll(240):  # until the last member has closed its end
+            told.append(heard.recv())
+    except EOFError:
+        pass
     finally:
         for member in members:
             member.join(20)
             member.kill()
+    return told, [member.exitcode for member in members]
+
+
+def on_ranks(num_ranks, folder, jobs):
+    """What rank 0 returns for each job, all in one group of gloo processes.
+
+    A group of which a member was ended by a signal is started once more, as torchrun
+    would; what a member raises fails the test.
+    """
+    for attempt in ("first", "second"):
+        store = folder / f"{attempt}_store"
+        told, codes = run_group(num_ranks, store, jobs)
+        if len(told) == 1 and isinstance(told[0], list):
+            return told[0]
+        stacks = [p.read_text() for p in sorted(folder.glob(f"{store.name}_crash_*"))]
+        found = "\n".join([f"exit codes {codes}", *map(str, told), *stacks])
+        if attempt == "second" or not any(code and code < 0 for code in codes):
+            pytest.fail(found)
+        warnings.warn(f"a process was ended by a signal: {found}", stacklevel=2)
 
 
 def close(first, second, atol=1e-4):

@@ -1,10 +1,12 @@
 """A model, a tokenizer and bins that train in a second, here and in other processes."""
 
 import dataclasses
+import faulthandler
 import os
 import resource
 import signal
 import time
+import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 from unittest import mock
@@ -174,12 +176,21 @@ def rank_target(
 def group_member(
     said: Connection, rank: int, num_ranks: int, store: Path, jobs: list[dict]
 ) -> None:
-    """One of several gloo processes that run ``jobs`` one after another."""
+    """One of several gloo processes that run ``jobs`` one after another.
+
+    Says the results (rank 0) or what it broke on; a crash leaves its stack beside
+    ``store``.
+    """
     torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{store}", rank=rank, world_size=num_ranks
-    )
-    results = [rank_target(**job) for job in jobs]
-    if rank == 0:
-        said.send(results)
-    dist.destroy_process_group()
+    crashed = store.with_name(f"{store.name}_crash_{rank}.txt").open("w")
+    faulthandler.enable(crashed)
+    try:
+        dist.init_process_group(
+            "gloo", init_method=f"file://{store}", rank=rank, world_size=num_ranks
+        )
+        results = [rank_target(**job) for job in jobs]
+        if rank == 0:
+            said.send(results)
+        dist.destroy_process_group()
+    except Exception:
+        said.send(f"rank {rank}: {traceback.format_exc()}")
