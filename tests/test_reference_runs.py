@@ -247,6 +247,20 @@ def test_sections_beside_the_first_count_field_by_field():
     assert found["dtype"] == "bfloat16" and "model" not in found
 
 
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_the_toy_course_is_held_against_its_own_reference(stage):
+    """Settings that drifted from the stored ones would silence ``compare_run``."""
+    cfg = load_profile("toy")
+    section, more = cfg.pretrain1, {}
+    if stage == "stage2":
+        section, more = cfg.pretrain2, {"stage1": cfg.pretrain1}
+    more |= {"base": cfg.base, "model": cfg.model, "data": cfg.data}
+    settings = settings_of(section, dtype=cfg.runtime.dtype, **more)
+    stored = load_reference("toy", stage)["settings"]
+    assert len(stored.pop("tokenizer")) == 12
+    assert settings == stored
+
+
 def test_stored_references_are_whole():
     assert FOLDER.is_dir() and DATA_FILES == ("data_samples/reference_runs",)
     for path in FOLDER.glob("*.json"):
