@@ -51,6 +51,11 @@ def load_for_tuning(
         local_files_only=True,
     )
     model.config.use_cache = False
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # In eval mode bitsandbytes would repack the weights with scales rounded to
+            # bfloat16: other answers than in training, and it fails at odd widths.
+            module.support_avx512bf16_for_cpu = False
     return model
 
 
