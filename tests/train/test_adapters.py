@@ -77,7 +77,8 @@ def test_four_bits_round_and_the_merge_must_know_it(base, tmp_path):
     assert moved and all("proj" in name for name in moved)
     for name in moved:
         gap = (plain[name] - rounded[name]).abs().max()
-        assert 0 < gap < 0.2 * plain[name].abs().max(), name
+        # half of NF4's widest step is 0.15 of a block's maximum; its scale is rounded too
+        assert 0 < gap < 0.25 * plain[name].abs().max(), name
 
 
 def test_what_learns(base):
