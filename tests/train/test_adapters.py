@@ -16,9 +16,9 @@ from finllm_utils.train.adapters import (
 )
 
 
-def settings(tied: bool) -> ModelConfig:
+def settings(tied: bool, inner: int = 128) -> ModelConfig:
     return ModelConfig(
-        path="", hidden_size=64, intermediate_size=96, num_layers=2, num_heads=2,
+        path="", hidden_size=64, intermediate_size=inner, num_layers=2, num_heads=2,
         num_kv_heads=1, tie_embeddings=tied, max_seq_len=64,
     )  # fmt: skip
 
@@ -78,7 +78,7 @@ def test_four_bits_round_and_the_merge_must_know_it(base, tmp_path):
     for name in moved:
         gap = (plain[name] - rounded[name]).abs().max()
         # half of NF4's widest step is 0.15 of a block's maximum; its scale is rounded too
-        assert 0 < gap < 0.25 * plain[name].abs().max(), name
+        assert 0 < gap < 0.16 * plain[name].abs().max(), name
 
 
 def test_what_learns(base):
@@ -104,6 +104,11 @@ def test_faults_are_named(base, tmp_path):
         load_for_tuning(base, "dora")
     with pytest.raises(ValueError, match="not a model folder"):
         load_for_tuning(tmp_path, "qlora")
+    new_llama(settings(True, inner=96), 128, seed=1).save_pretrained(tmp_path / "odd")
+    with pytest.raises(
+        ValueError, match="down_proj reads 96 numbers, no multiple of 64"
+    ):
+        load_for_tuning(tmp_path / "odd", "qlora")
     with pytest.raises(ValueError, match="no adapter saved by notebook 06"):
         merge_adapter(base, tmp_path)
     model, _ = trained(base, "lora")
