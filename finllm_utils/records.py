@@ -87,13 +87,14 @@ def read_lines(path: Path, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[dic
     Raises: ValueError naming file and line for an empty file, a line that is too
     long, is not UTF-8, not JSON or not an object.
     """
-    for _, value in _numbered_lines(Path(path), max_line_bytes):
+    for _, value in numbered_lines(Path(path), max_line_bytes):
         yield value
 
 
-def _numbered_lines(
+def numbered_lines(
     path: Path, max_line_bytes: int = MAX_LINE_BYTES
 ) -> Iterator[tuple[int, dict]]:
+    """As ``read_lines``, each with its number from 1; blank lines count."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give the path of a JSONL file")
     if path.stat().st_size == 0:
@@ -145,7 +146,7 @@ def read_records(path: Path, kind: type[Record]) -> list[Record]:
     if path.suffix == ".parquet":
         rows = enumerate(_read_parquet(path), 1)
     elif path.suffix == ".jsonl":
-        rows = _numbered_lines(path)
+        rows = numbered_lines(path)
     else:
         raise ValueError(
             f"{path}: unknown suffix {path.suffix!r}; use .jsonl or .parquet"

@@ -1,0 +1,86 @@
+"""Does a model keep the thread? Dialogues whose last answer a program can check.
+
+Three kinds: a slot said earlier is needed (carry_over), the client corrects a figure
+(correction), the client changes the topic and comes back (topic_switch). The user's
+turns are fixed; the model hears its own answers. Items: data_samples/exams.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from finllm_utils.records import ChatTurn
+
+KINDS = ("carry_over", "correction", "topic_switch")
+Reply = Callable[[Sequence[Sequence[ChatTurn]]], list[str]]
+"""Conversations that end with the user -> the next answer to each."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DialogueItem:
+    """User turns, and what the answer to the last of them must say and must not."""
+
+    id: str
+    kind: str
+    turns: tuple[str, ...]
+    must: tuple[tuple[str, ...], ...]
+    """Of each group at least one must occur."""
+    must_not: tuple[str, ...]
+    reference: str
+
+    @classmethod
+    def read(cls, row: Mapping) -> "DialogueItem":
+        """From a line of the file.
+
+        Raises: ValueError naming the item for an unknown kind, fewer than two turns,
+        nothing to check, or a reference that does not pass.
+        """
+        item = cls(
+            id=row["id"],
+            kind=row["kind"],
+            turns=tuple(row["turns"]),
+            must=tuple(tuple(group) for group in row["must"]),
+            must_not=tuple(row["must_not"]),
+            reference=row["reference"],
+        )
+        if item.kind not in KINDS:
+            raise ValueError(f"{item.id}: kind {item.kind!r}; use {', '.join(KINDS)}")
+        if len(item.turns) < 2 or not item.must or not all(item.must):
+            raise ValueError(f"{item.id}: give two user turns and what must be said")
+        if not item.passes(item.reference):
+            raise ValueError(f"{item.id}: its own reference does not pass")
+        return item
+
+    def passes(self, answer: str) -> bool:
+        """Whether ``answer`` says one of every group and nothing that is forbidden.
+
+        Blanks and the commas of thousands make no difference.
+        """
+        plain = _plain(answer)
+        said = all(any(_plain(p) in plain for p in group) for group in self.must)
+        return said and not any(_plain(part) in plain for part in self.must_not)
+
+
+def play(items: Sequence[DialogueItem], reply: Reply) -> list[str]:
+    """The model's last answer in every dialogue; all dialogues go on side by side."""
+    talks: list[list[ChatTurn]] = [[] for _ in items]
+    for turn in range(max(len(item.turns) for item in items)):
+        going = [i for i, item in enumerate(items) if turn < len(item.turns)]
+        for i in going:
+            talks[i].append(ChatTurn(role="user", content=items[i].turns[turn]))
+        for i, answer in zip(going, reply([talks[i] for i in going]), strict=True):
+            talks[i].append(ChatTurn(role="assistant", content=answer))
+    return [talk[-1].content for talk in talks]
+
+
+def echo(talks: Sequence[Sequence[ChatTurn]]) -> list[str]:
+    """The baseline that repeats all the client ever said, oldest first.
+
+    It says every slot, but the corrected figure with the old one.
+    """
+    return [
+        "".join(turn.content for turn in talk if turn.role == "user") for talk in talks
+    ]
+
+
+def _plain(text: str) -> str:
+    return "".join(text.replace(",", "").replace("，", "").split())
