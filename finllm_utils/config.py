@@ -108,6 +108,9 @@ class ModelConfig:
         )
 
 
+_METHODS, _LOSSES = ("full", "lora", "qlora"), ("nll", "dft")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SFTConfig:
     """05 and 06: instruction data and two-stage tuning."""
@@ -151,8 +154,44 @@ class SFTConfig:
     """Optimiser steps between log lines."""
     eval_every: int = 40
     """Optimiser steps between looks at held-out answers by task."""
+    save_every: int = 50
+    """Optimiser steps between checkpoints, which a killed run goes on from; 0: none."""
+    own_instructions: tuple[str, ...] = ()
+    """Your conversations, .jsonl or .json: messages, ShareGPT or Alpaca. They join
+    stage 2 beside ours; an item too long or in another role order is an error."""
+    method: str = "full"
+    """full, lora or qlora: all weights, low-rank adapters, or adapters on a base of 4
+    bits (NF4). Adapters want about ten times the learning rate."""
+    lora_rank: int = 16
+    """Rank of the adapters; alpha is twice it."""
+    lora_dropout: float = 0.05
+    """Share of adapter inputs left out while training."""
+    adapt_embeddings: bool = True
+    """Adapters also train embedding and output rows whole: needed where the vocabulary
+    grew."""
+    neftune_alpha: float = 0.0
+    """Uniform noise on embeddings in training, alpha / sqrt(tokens x width) at most
+    (arXiv 2310.05914); 5 is usual, 0 is off."""
+    loss: str = "nll"
+    """nll, or dft: each token's loss times its own probability (arXiv 2508.05629)."""
+    rebalance: float = 0.0
+    """Strength with which each epoch re-sets the tasks' shares by the loss they have
+    left; 0 keeps the shares. Needs num_epochs of 2 or more to do anything."""
 
     def __post_init__(self) -> None:
+        for name, allowed in (("method", _METHODS), ("loss", _LOSSES)):
+            value = getattr(self, name)
+            require(value in allowed, f"sft.{name}={value!r}: use {', '.join(allowed)}")
+        require(
+            self.lora_rank >= 1 and 0 <= self.lora_dropout < 1,
+            f"sft.lora_rank={self.lora_rank} must be 1 or more and "
+            f"sft.lora_dropout={self.lora_dropout} in [0, 1)",
+        )
+        require(
+            self.neftune_alpha >= 0 and self.rebalance >= 0 and self.save_every >= 0,
+            f"sft.neftune_alpha={self.neftune_alpha}, sft.rebalance={self.rebalance} "
+            f"and sft.save_every={self.save_every} must be 0 or more",
+        )
         require(
             0 <= self.pretrain_text_share < 1,
             f"sft.pretrain_text_share={self.pretrain_text_share} must be in [0, 1)",

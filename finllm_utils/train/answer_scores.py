@@ -70,11 +70,16 @@ class TaskWatch:
         """Scores the watched items; a step seen before is not scored again."""
         if step in self.history:
             return
-        scores = score_answers(
-            self.model, self.tokenizer, self.items, self.batch_tokens
-        )
+        scores = self._score()
         self.history[step] = nats_by_task(scores)
         self.log(step, heldout_nats=mean_nats(scores))
+
+    def now(self) -> dict[str, float]:
+        """Nats per token of each task as the model is, for ``sft.rebalance``."""
+        return nats_by_task(self._score())
+
+    def _score(self) -> list[AnswerScore]:
+        return score_answers(self.model, self.tokenizer, self.items, self.batch_tokens)
 
     def curves(self, tasks: Sequence[str]) -> dict[str, tuple[list, list]]:
         """{task: (steps, nats per token)}."""

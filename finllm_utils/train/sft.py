@@ -1,36 +1,32 @@
-"""Two-stage instruction tuning on trl's SFTTrainer, with rows that carry their labels.
+"""Rows of instruction tuning, which carry their labels and the class they belong to.
 
 Loss falls on the answers of conversations and on every token of plain text rows, so
-both kinds can share a packed row (混合微调). Notebook 06 calls this; 05 makes the data.
+both kinds can share a packed row (混合微调). ``tuning`` trains on them; 05 makes the
+data, 06 calls this.
 """
 
 import logging
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from typing import NotRequired, TypedDict
 
 import torch
-from datasets import Dataset
-from torch.nn.functional import cross_entropy
-from transformers import (
-    LlamaForCausalLM,
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
-from trl import SFTConfig as TrlConfig
-from trl import SFTTrainer
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from finllm_utils.config import RuntimeConfig, SFTConfig
+from finllm_utils.config import SFTConfig
 from finllm_utils.records import ChatTurn, Document, Instruction
-from finllm_utils.runtime import resolve_device
 
 logger = logging.getLogger(__name__)
 IGNORED = -100
-Row = dict[str, list[int]]
+TEXT = "text"  # the class of plain text rows
+
+
+class Row(TypedDict):
+    """Token ids, as many labels, and the task that they belong to."""
+
+    input_ids: list[int]
+    labels: list[int]
+    task: NotRequired[str]
 
 
 def encode_conversation(
@@ -98,7 +94,7 @@ def conversation_rows(
         if len(ids) > max_seq_len:
             dropped += 1
         else:
-            rows.append({"input_ids": ids, "labels": labels})
+            rows.append({"input_ids": ids, "labels": labels, "task": item.task})
     if dropped:
         logger.warning(
             "%d instructions exceed %d tokens: left out", dropped, max_seq_len
@@ -127,7 +123,7 @@ def text_rows(
         for start in range(0, len(ids), max_seq_len):
             part = ids[start : start + max_seq_len][: max(left, 0)]
             if len(part) > 1:
-                rows.append({"input_ids": part, "labels": list(part)})
+                rows.append({"input_ids": part, "labels": list(part), "task": TEXT})
             left -= len(part)
     if left > 0:
         raise ValueError(
@@ -173,7 +169,8 @@ def packed_batch(
 ) -> dict[str, torch.Tensor]:
     """``input_ids`` and ``position_ids``, (1, T): rows end to end, as trl packs."""
     collate = DataCollatorForLanguageModeling(tokenizer.pad_token_id, padding_free=True)
-    batch = collate(list(rows))
+    plain = [{name: row[name] for name in ("input_ids", "labels")} for row in rows]
+    batch = collate(plain)
     return {name: batch[name] for name in ("input_ids", "position_ids")}
 
 
@@ -200,159 +197,3 @@ def packing_leak(
         logits = model(**inputs, use_cache=False).logits[0, len(first) :]
         moved[name] = float((logits - alone).abs().max())
     return moved
-
-
-class AnswerTrainer(SFTTrainer):
-    """SFTTrainer that projects only labelled positions onto the vocabulary.
-
-    trl's fused head skips unlabelled positions where Triton runs and scores all of them
-    elsewhere; on a CPU with a large vocabulary that is most of the step. Same loss.
-    """
-
-    def compute_loss(
-        self, model, inputs, return_outputs=False, num_items_in_batch=None
-    ):
-        """Mean nats of labelled tokens; ``num_items_in_batch`` spans accumulation."""
-        if inputs["input_ids"].is_cuda or return_outputs:
-            return super().compute_loss(
-                model, inputs, return_outputs, num_items_in_batch
-            )
-        labels = inputs["labels"][0, 1:]  # padding-free: one flattened row
-        places = (labels != IGNORED).nonzero()[:, 0]
-        inputs = {k: v for k, v in inputs.items() if k != "labels"}
-        logits = model(**inputs, use_cache=False, logits_to_keep=places).logits
-        total = cross_entropy(logits[0].float(), labels[places], reduction="sum")
-        self._total_train_tokens += inputs["input_ids"].numel()
-        count = places.numel() if num_items_in_batch is None else num_items_in_batch
-        return total / max(int(count), 1)
-
-
-class RunLog(TrainerCallback):
-    """Passes every log line of the trainer to ``log(step, **values)``."""
-
-    def __init__(self, log: Callable[..., None], first_step: int = 0) -> None:
-        self.log = log
-        self.first_step = first_step
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: object,
-    ) -> None:
-        """Keeps loss, learning rate and gradient norm."""
-        names = ("loss", "learning_rate", "grad_norm")
-        kept = {name: float(logs[name]) for name in names if name in logs}
-        if kept:
-            self.log(self.first_step + state.global_step, **kept)
-
-
-class EvalEvery(TrainerCallback):
-    """Calls ``on_eval(step)`` before training, every ``steps`` steps and at the end."""
-
-    def __init__(
-        self, on_eval: Callable[[int], None], steps: int, first_step: int = 0
-    ) -> None:
-        self.on_eval = on_eval
-        self.steps = steps
-        self.first_step = first_step
-
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
-        """Step 0."""
-        self.on_eval(self.first_step)
-
-    def on_step_end(self, args, state, control, **kwargs) -> None:
-        """Every ``steps`` steps, and after the last."""
-        if state.global_step % self.steps == 0 or state.global_step == state.max_steps:
-            self.on_eval(self.first_step + state.global_step)
-
-
-def trl_config(
-    cfg: SFTConfig,
-    runtime: RuntimeConfig,
-    *,
-    learning_rate: float,
-    num_epochs: float,
-    seed: int,
-    output_dir: str,
-) -> TrlConfig:
-    """Trl's settings for this machine: both of its defaults that need a GPU are set."""
-    device = resolve_device(runtime.device)
-    return TrlConfig(
-        output_dir=output_dir,
-        max_length=cfg.max_seq_len,
-        packing=True,
-        packing_strategy="bfd",
-        per_device_train_batch_size=cfg.micro_batch_size,
-        gradient_accumulation_steps=cfg.grad_accum_steps,
-        num_train_epochs=num_epochs,
-        learning_rate=learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=cfg.warmup_share,
-        weight_decay=cfg.weight_decay,
-        max_grad_norm=cfg.max_grad_norm,
-        bf16=runtime.dtype == "bfloat16",
-        activation_checkpointing=False,
-        use_cpu=device == "cpu",
-        logging_steps=cfg.log_every,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        seed=seed,
-        data_seed=seed,
-    )
-
-
-def train_sft(
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Row],
-    *,
-    cfg: SFTConfig,
-    runtime: RuntimeConfig,
-    learning_rate: float,
-    num_epochs: float,
-    seed: int,
-    log: Callable[..., None] | None = None,
-    on_eval: Callable[[int], None] | None = None,
-    first_step: int = 0,
-) -> dict[str, float]:
-    """Trains ``model`` in place on packed rows; tokens, seconds, mean loss and steps.
-
-    Weights and optimiser stay float32; with runtime.dtype "bfloat16" the forward pass
-    runs under autocast. ``log(step, **values)`` and ``on_eval(step)`` count from
-    ``first_step``, so that two stages make one curve.
-    """
-    callbacks: list[TrainerCallback] = []
-    if log is not None:
-        callbacks.append(RunLog(log, first_step))
-    if on_eval is not None:
-        callbacks.append(EvalEvery(on_eval, cfg.eval_every, first_step))
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = AnswerTrainer(
-            model,
-            args=trl_config(
-                cfg,
-                runtime,
-                learning_rate=learning_rate,
-                num_epochs=num_epochs,
-                seed=seed,
-                output_dir=folder,
-            ),
-            train_dataset=Dataset.from_list(list(rows)),
-            processing_class=tokenizer,
-            callbacks=callbacks,
-        )
-        trainer.remove_callback(PrinterCallback)  # RunLog keeps the figures
-        result = trainer.train()
-    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    model.__dict__.pop("forward", None)  # trl's fused head was set on the instance
-    model.eval()
-    return {
-        "tokens": float(trainer._total_train_tokens),
-        "seconds": result.metrics["train_runtime"],
-        "loss": result.metrics["train_loss"],
-        "steps": float(trainer.state.global_step),
-    }

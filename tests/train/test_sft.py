@@ -26,8 +26,8 @@ from finllm_utils.train.sft import (
     packing_leak,
     text_rows,
     text_tokens_for_share,
-    train_sft,
 )
+from finllm_utils.train.tuning import train_sft
 
 CHARS = "买保险要看条款好吗不能可以问答一二三四五六七八九"
 SPECIAL = ["<unk>", "<s>", "</s>", "<pad>", *CHAT_TOKENS]
@@ -56,12 +56,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return made
 
 
-def tiny_model() -> LlamaForCausalLM:
+def tiny_model(**shape: int) -> LlamaForCausalLM:
     torch.manual_seed(0)
     config = LlamaConfig(
+        **({"hidden_size": 32, "intermediate_size": 64} | shape),
         vocab_size=len(SPECIAL) + len(CHARS),
-        hidden_size=32,
-        intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=64,
