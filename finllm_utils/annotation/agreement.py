@@ -40,7 +40,7 @@ def agreement(judgements: Iterable[Judgement]) -> Agreement:
 
     Raises: ValueError for several tasks or rounds, rewrites, or no item in common.
     """
-    own = [j for j in settled(judgements) if j.action == "judge"]
+    own = [j for j in settled(judgements) if j.is_decision]
     if len(parts := sorted({(j.task, j.round) for j in own})) > 1:
         raise ValueError(f"one task and one round at a time, not {parts}")
     if own and own[0].task == "rewrite":

@@ -3,12 +3,15 @@
 ipywidgets has no key events, so a small script turns a key pressed inside the card into
 a click on the button of that key; every other path is plain ipywidgets. All judging is
 in ``session``; nothing here writes a file.
+
+The card of the task rewrite has an editor and a field for the reason: the rater accepts
+the text as it is, saves an edited one, or rejects it, which needs a reason.
 """
 
 import html
 from collections.abc import Callable
 
-from finllm_utils.annotation.card_keys import SAVE_MARK, SCRIPT, STYLE
+from finllm_utils.annotation.card_keys import SAVE_MARK, SCRIPT, STYLE, read_order
 from finllm_utils.annotation.session import Choice, Session, Shown
 
 TOO_FAST_S = 0.3
@@ -43,13 +46,19 @@ class Card:
         self.editor = widgets.Textarea(rows=10, continuous_update=False)
         self.editor.layout.width = "98%"
         self.editor.observe(self._edited, "value")
+        self.reason = widgets.Text(continuous_update=False)
+        self.reason.placeholder = "Reason: a reject needs one, else as you like"
+        self.reason.layout.width = "98%"
+        self._filling = False
         self.buttons: dict[str, widgets.Button] = {}
         self._ranking: list[list[int]] = []
         self._joining = False
         for key, label, choice in BUTTONS[task]:
             self._button(key, label, lambda choice=choice: self._judge(choice))
         if task == "rewrite":
+            self._button("a", "Accept as it is", self._accept)
             self._button("save", "Save (Ctrl+Enter)", self._save)
+            self._button("r", "Reject", self._reject)
         if task == "rank":
             self._ranking_buttons()
         self._button("s", "Skip", lambda: self._step(session.skip))
@@ -57,7 +66,7 @@ class Card:
         row = widgets.HBox(tuple(self.buttons.values()))
         row.layout.flex_flow = "row wrap"
         parts = [widgets.HTML(STYLE), self.head, row, self.note, self.texts]
-        parts += [self.editor] if task == "rewrite" else []
+        parts += [self.editor, self.reason] if task == "rewrite" else []
         self.box = widgets.VBox(parts)
         self.box.add_class("finllm-card")
         self._show()
@@ -114,24 +123,58 @@ class Card:
         self._say(f"Best first: {text}{' =' if self._joining else ''}")
 
     def _edited(self, change: dict) -> None:
-        """The script marks the end of a text to save: text and order in one message."""
-        if change["new"].endswith(SAVE_MARK):
-            self._save()
+        """The script marks the end of what it hands over: text, button and reason."""
+        if self._filling or not change["new"].endswith(SAVE_MARK):
+            return
+        text, key, reason = read_order(change["new"])
+        self._fill(text, self.reason.value if reason is None else reason)
+        if not self.buttons[key].disabled:
+            self.buttons[key].click()
+
+    def _fill(self, text: str, reason: str = "") -> None:
+        """Puts texts into the fields; whatever they end with, they give no order."""
+        self._filling = True
+        self.editor.value, self.reason.value = text, reason
+        self._filling = False
+
+    def _text(self) -> str:
+        """The text of the editor; the shown one when only the line ends differ.
+
+        Browsers turn the ends of all lines in an editor into one kind.
+        """
+        shown, edited = self._shown_text(), self.editor.value
+        return shown if _lines(shown) == _lines(edited) else edited
+
+    def _shown_text(self) -> str:
+        shown = self.session.next()
+        return shown.texts[0] if shown else ""
 
     def _save(self) -> None:
-        self.editor.value = self.editor.value.removesuffix(SAVE_MARK)
-        if self.editor.value.strip():
-            self._judge(self.editor.value)
-        else:
-            self._say("Not recorded: the text is empty. Skip it, or write one.")
+        text, reason = self._text(), self.reason.value
+        empty = "" if text.strip() else "the text is empty. Skip it, or write one."
+        self._step(lambda: self.session.judge(text, reason), empty)
+
+    def _accept(self) -> None:
+        reason = self.reason.value
+        edited = self._text() != self._shown_text()
+        lost = "you changed the text. Save it, or put the old one back."
+        self._step(lambda: self.session.accept(reason), lost if edited else "")
+
+    def _reject(self) -> None:
+        reason = self.reason.value
+        why = "say why: type a reason, press Enter, then R again."
+        self._step(lambda: self.session.reject(reason), "" if reason.strip() else why)
 
     def _judge(self, choice: Choice) -> None:
         self._step(lambda: self.session.judge(choice))
 
-    def _step(self, act: Callable[[], object]) -> None:
+    def _step(self, act: Callable[[], object], problem: str = "") -> None:
         if self.session.seconds_shown() < TOO_FAST_S:
             self._start_over()
+            self._fill(self._shown_text())  # what was sent is of the item before
             self._say("Not counted: pressed before this item could be read.")
+        elif problem:
+            self._say(f"Not recorded: {problem}")
         else:
             self._record(act, "")
 
@@ -163,12 +206,17 @@ class Card:
             )
         if shown is None:
             self.head.value = "<b>This round is done.</b> Run the next cell."
-            self.texts.value = self.editor.value = ""
+            self.texts.value = ""
+            self._fill("")
             return
         who = html.escape(f"round {self.session.round}, {self.session.rater}")
         self.head.value = f"<b>{shown.number} of {shown.total}</b> &nbsp; {who}"
         self.texts.value = _drawn(shown)
-        self.editor.value = shown.texts[0]
+        self._fill(shown.texts[0])
+
+
+def _lines(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _drawn(shown: Shown) -> str:

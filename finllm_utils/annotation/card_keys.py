@@ -6,8 +6,10 @@ itself, and is installed once.
 """
 
 SAVE_MARK = "\u0003"
-"""Ends a text that the script hands over: the text and the wish to save it travel in
-one message, where a click could overtake the last letters."""
+"""Ends what the script hands over: the text, what to do with it and the reason travel
+in one message, where a click could overtake the last letters."""
+ORDERS = ("save", "a", "r")
+"""Keys of the buttons whose press the script turns into such a message."""
 
 STYLE = """<style>
 .finllm-card {border: 1px solid #8888; padding: 8px; outline: none}
@@ -22,13 +24,26 @@ STYLE = """<style>
 SCRIPT = """
 (() => {
   const cardOf = (node) => node && node.closest && node.closest('.finllm-card');
-  const focus = (card) => {
-    card.setAttribute('tabindex', '0');
-    card.focus({preventScroll: true});
+  const focus = (node) => {
+    node.setAttribute('tabindex', '0');
+    node.focus({preventScroll: true});
   };
-  const save = (editor) => {
-    editor.value += '\\u0003';
-    editor.dispatchEvent(new Event('change', {bubbles: true}));
+  const orders = ['save', 'a', 'r'];
+  const fields = ['TEXTAREA', 'INPUT'];
+  const send = (field) => {
+    field.dispatchEvent(new Event('change', {bubbles: true}));
+    field.blur();  // now, or the text would follow when the next item is there
+  };
+  const order = (card, key) => {
+    const editor = card.querySelector('textarea');
+    const reason = card.querySelector('input');
+    const text = editor.value;
+    const why = reason.value.replaceAll('\\u0003', '');
+    send(reason);
+    editor.value = [text, key, why, ''].join('\\u0003');
+    send(editor);
+    editor.value = text;
+    return key === 'r' && !why.trim() ? reason : card;
   };
   const names = {'=': 'equal', Backspace: 'backspace'};
   const scrolls = {PageDown: 1, ' ': 1, PageUp: -1, ArrowDown: 0.2, ArrowUp: -0.2};
@@ -37,16 +52,17 @@ SCRIPT = """
     const card = cardOf(event.target);
     if (!card || event.isComposing) return;
     const editor = card.querySelector('textarea');
-    const typing = event.target === editor;
+    const typing = fields.includes(event.target.tagName);
     const modified = event.ctrlKey || event.metaKey || event.altKey;
     const take = () => { event.preventDefault(); event.stopPropagation(); };
     if (event.key === 'Enter' && (modified || event.shiftKey)) {
       take();
-      if (editor && !event.repeat && !event.shiftKey) { save(editor); focus(card); }
+      if (editor && !event.repeat && !event.shiftKey) focus(order(card, 'save'));
       return;
     }
     if (typing) {
-      if (event.key === 'Escape') { take(); focus(card); }
+      const left = event.key === 'Enter' && event.target !== editor;
+      if (left || event.key === 'Escape') { take(); focus(card); }
       return;
     }
     if (modified || event.key === 'Tab' || event.key === 'Escape') return;
@@ -74,14 +90,15 @@ SCRIPT = """
 
   function onClick(event) {
     const card = cardOf(event.target);
-    if (!card || event.target.tagName === 'TEXTAREA') return;
-    const saves = event.target.closest('.finllm-key-save');
-    if (saves) {
+    if (!card || fields.includes(event.target.tagName)) return;
+    const key = orders.find((name) => event.target.closest('.finllm-key-' + name));
+    let next = card;
+    if (key && card.querySelector('textarea')) {
       event.preventDefault();
       event.stopPropagation();
-      save(card.querySelector('textarea'));
+      next = order(card, key);
     }
-    setTimeout(() => focus(card), 0);
+    setTimeout(() => focus(next), 0);
   }
 
   if (!window.finllmCardKeys) {
@@ -97,3 +114,16 @@ SCRIPT = """
   }, 100);
 })();
 """
+
+
+def read_order(message: str) -> tuple[str, str, str | None]:
+    """What the script handed over: the text, the button's key and the reason.
+
+    A text with nothing but the mark behind it is one to save; its reason is None.
+    Example: with | for the mark, "甲|r|过时|" is the text 甲, key r and reason 过时.
+    """
+    whole = message.removesuffix(SAVE_MARK)
+    parts = whole.rsplit(SAVE_MARK, 2)
+    if len(parts) == 3 and parts[1] in ORDERS:
+        return parts[0], parts[1], parts[2]
+    return whole, "save", None

@@ -2,6 +2,11 @@
 
 The file only grows: a judgement, a skip and an undo are one line each, on disk before
 the next item is shown. Nothing here chooses an item or shows one; ``session`` does.
+
+A rewritten text is action "judge" with the text as verdict. A text accepted as it is
+and a rejected one are actions of their own, "accept" and "reject", without a verdict:
+so no text, whatever it reads, can be taken for either, and neither for a skip. Files
+from before these actions hold none of them and read as they did.
 """
 
 import fcntl
@@ -16,12 +21,14 @@ from typing import BinaryIO
 
 TASKS = ("keep_drop", "rewrite", "ab", "rank")
 RATER_KINDS = ("model", "human")
-ACTIONS = ("judge", "skip", "undo")
+DECISIONS = ("judge", "accept", "reject")
+"""Actions that say something of an item; accept and reject are of the task rewrite."""
+ACTIONS = (*DECISIONS, "skip", "undo")
 NUM_TEXTS = {"keep_drop": (1, 1), "rewrite": (1, 1), "ab": (2, 2), "rank": (3, 4)}
 
 Verdict = str | tuple[tuple[str, ...], ...] | None
 """keep or drop; the rewritten text; the better name or tie; names in groups, best
-first, where names of one group are equal; None for a skip and an undo."""
+first, where names of one group are equal; None for every action but judge."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,12 +64,17 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judgement:
-    """One line of the file. Every field but ``reason`` must be given."""
+    """One line of the file. Every field but ``reason`` and ``comment`` must be given.
+
+    Raises: ValueError for a verdict that the task and the action do not allow, and for
+    a reject without a comment.
+    """
 
     item: str
     task: str
     action: str
-    """judge, skip, or undo, which takes back what was said of this text before."""
+    """judge, accept (keep this text as it is), reject (use it in no form), skip, or
+    undo, which takes back what was said of this text before."""
     shown: tuple[str, ...]
     """Source names in the order in which the rater saw their texts."""
     verdict: Verdict
@@ -76,6 +88,9 @@ class Judgement:
     time: str
     """UTC, ISO 8601."""
     reason: str = ""
+    """The item's stratum, which the rater did not see."""
+    comment: str = ""
+    """Why, in the rater's words; a reject must have one."""
 
     def __post_init__(self) -> None:
         check_rater(self.rater, self.rater_kind, self.round)
@@ -85,7 +100,28 @@ class Judgement:
         if isinstance(self.verdict, (list, tuple)):
             groups = tuple(tuple(group) for group in self.verdict)
             object.__setattr__(self, "verdict", groups)
+        self._check_action()
         self._check_verdict()
+
+    @property
+    def is_decision(self) -> bool:
+        """Whether this says something of the item: no skip, no undo."""
+        return self.action in DECISIONS
+
+    def _check_action(self) -> None:
+        if self.action in ("accept", "reject") and self.task != "rewrite":
+            raise ValueError(
+                f"item {self.item}: {self.action} belongs to the task rewrite, not to "
+                f"{self.task}"
+            )
+        if not isinstance(self.comment, str):
+            raise ValueError(
+                f"item {self.item}: comment is {self.comment!r:.60}: give a text"
+            )
+        if self.action == "reject" and not self.comment.strip():
+            raise ValueError(
+                f"item {self.item}: a reject needs a reason: say in the comment why"
+            )
 
     def _check_verdict(self) -> None:
         if self.action != "judge":

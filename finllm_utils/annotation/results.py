@@ -26,8 +26,8 @@ class Precision:
 
 
 def judged_items(records: Iterable[Judgement]) -> set[str]:
-    """Ids with a verdict of anyone in any round."""
-    return {j.item for j in settled(records) if j.action == "judge"}
+    """Ids that anyone judged, accepted or rejected in any round."""
+    return {j.item for j in settled(records) if j.is_decision}
 
 
 def precision_with_interval(
@@ -39,7 +39,7 @@ def precision_with_interval(
     Raises: ValueError for other tasks, raters of both kinds, or two verdicts on one
     item: give one rater's judgements.
     """
-    verdicts = [j for j in judgements if j.action == "judge"]
+    verdicts = [j for j in judgements if j.is_decision]
     _require_one_verdict_an_item(verdicts)
     by_reason: dict[str, list[bool]] = {}
     for j in verdicts:
@@ -89,7 +89,7 @@ def preference_pairs(
     known = {item.id: item for item in items}
     pairs = []
     for j in judgements:
-        if j.action == "judge":
+        if j.is_decision:
             pairs += _pairs_of(known.get(j.item), j)
     return pairs
 

@@ -46,7 +46,8 @@ class Replay:
     """The verdicts of one rater's finished round."""
 
     judgements: tuple[Judgement, ...]
-    """In the order of the items; none for those below."""
+    """Verdicts, acceptances and rejections in the order of the items; none for those
+    below."""
     skipped: tuple[str, ...]
     changed: tuple[str, ...]
     """Items whose text is not the text that was judged: their verdict is not used."""
@@ -98,15 +99,31 @@ class Session:
             total=len(self._order),
         )
 
-    def judge(self, choice: Choice) -> Judgement:
+    def judge(self, choice: Choice, comment: str = "") -> Judgement:
         """Records a verdict on the current item.
 
         Args: choice is keep or drop; the new text; 1, 2 or tie; or groups of numbers,
-        best first, as ``[2, [1, 3]]``.
+        best first, as ``[2, [1, 3]]``. comment says why, if the rater wants to.
         Raises: ValueError when it is none of these; nothing is recorded then.
         """
         item = self._now()
-        return self._add(item, "judge", _verdict(item, self._sides(item), choice))
+        verdict = _verdict(item, self._sides(item), choice)
+        return self._add(item, "judge", verdict, comment)
+
+    def accept(self, comment: str = "") -> Judgement:
+        """Records that the current text needs no rewriting.
+
+        Raises: ValueError for another task than rewrite; nothing is recorded then.
+        """
+        return self._add(self._now(), "accept", None, comment)
+
+    def reject(self, comment: str) -> Judgement:
+        """Records that the current text is of no use in any form, and why.
+
+        Raises: ValueError for an empty comment or another task than rewrite; nothing
+        is recorded then.
+        """
+        return self._add(self._now(), "reject", None, comment)
 
     def skip(self) -> Judgement:
         """Puts the current item aside for this round."""
@@ -125,12 +142,12 @@ class Session:
 
     @property
     def num_done(self) -> int:
-        """Items judged or skipped."""
+        """Items judged, accepted, rejected or skipped."""
         return len(self._past)
 
     def judgements(self) -> tuple[Judgement, ...]:
         """What stands so far, in the order of the items, without the skipped ones."""
-        found = {j.item: j for j in self._past if j.action == "judge"}
+        found = {j.item: j for j in self._past if j.is_decision}
         return tuple(found[key] for key in self.items if key in found)
 
     def seconds_shown(self) -> float:
@@ -145,8 +162,10 @@ class Session:
         self.next()  # a program may judge without looking
         return self.items[self._current]
 
-    def _add(self, item: Item, action: str, verdict: Verdict) -> Judgement:
-        record = self._record(item, action, verdict)
+    def _add(
+        self, item: Item, action: str, verdict: Verdict, comment: str = ""
+    ) -> Judgement:
+        record = self._record(item, action, verdict, comment)
         append_judgement(self.path, record)
         self._past.append(record)
         self._advance()
@@ -160,7 +179,9 @@ class Session:
     def _sides(self, item: Item) -> list[str]:
         return seeded_order(item.texts, self._seed, self.round, self.rater, item.id)
 
-    def _record(self, item: Item, action: str, verdict: Verdict) -> Judgement:
+    def _record(
+        self, item: Item, action: str, verdict: Verdict, comment: str = ""
+    ) -> Judgement:
         return Judgement(
             item=item.id,
             task=item.task,
@@ -174,6 +195,7 @@ class Session:
             text_sha256=item.sha256,
             time=datetime.fromtimestamp(self.clock(), UTC).isoformat("T", "seconds"),
             reason=item.reason,
+            comment=comment.strip(),
         )
 
 
@@ -197,7 +219,7 @@ def replay(
         )
     kept = [found[key] for key in known if key in found]
     return Replay(
-        judgements=tuple(j for j in kept if j.action == "judge"),
+        judgements=tuple(j for j in kept if j.is_decision),
         skipped=tuple(j.item for j in kept if j.action == "skip"),
         changed=changed,
     )

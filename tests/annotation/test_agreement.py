@@ -136,6 +136,8 @@ def test_what_has_no_agreement(items_of, open_session):
         agreement([*one, replace(one[0], round=2)])
     with pytest.raises(ValueError, match="rewritten texts"):
         agreement([replace(one[0], task="rewrite", verdict="新")])
+    with pytest.raises(ValueError, match="rewritten texts"):
+        agreement([replace(one[0], task="rewrite", action="accept", verdict=None)])
     changed = replace(one[0], rater="b", text_sha256="0")
     with pytest.raises(ValueError, match="no item has verdicts"):
         agreement([one[0], changed])  # the same id, another text

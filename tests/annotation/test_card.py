@@ -7,8 +7,8 @@ import pytest
 from ipywidgets import HTML, Widget
 
 from finllm_utils.annotation.card import Card
-from finllm_utils.annotation.card_keys import SAVE_MARK, SCRIPT
-from finllm_utils.annotation.judgements import Item
+from finllm_utils.annotation.card_keys import ORDERS, SAVE_MARK, SCRIPT, read_order
+from finllm_utils.annotation.judgements import Item, read_judgements
 
 
 def press(card: Card, *keys: str) -> None:
@@ -96,6 +96,138 @@ def test_a_rewrite_is_saved_with_its_last_letter(items_of, open_session):
     assert session.num_done == 2
     card.editor.value = " \n" + SAVE_MARK
     assert session.num_done == 2 and "the text is empty" in card.note.value
+
+
+def send(card: Card, text: str, key: str, reason: str = "") -> None:
+    """What the script does when a button of the rewriting card is pressed."""
+    card.editor.value = SAVE_MARK.join([text, key, reason, ""])
+
+
+def said(session) -> list[tuple]:
+    """What the file holds after everything else: each is there before the next item."""
+    return [(j.action, j.verdict, j.comment) for j in read_judgements(session.path)]
+
+
+def test_accept_save_and_reject_by_button(items_of, open_session):
+    session = open_session(items_of("rewrite", 4))
+    card = Card(session)
+    press(card, "a")
+    assert said(session)[-1] == ("accept", None, "") and "2 of 4" in card.head.value
+    card.reason.value = "太笼统"
+    press(card, "r")
+    assert said(session)[-1] == ("reject", None, "太笼统")
+    assert card.reason.value == "", "the reason was for the item before"
+    card.editor.value, card.reason.value = "reject", "补上期限"
+    press(card, "save")
+    assert said(session)[-1] == ("judge", "reject", "补上期限")
+    press(card, "s", "u", "u")
+    assert [a for a, *_ in said(session)[3:]] == ["skip", "undo", "undo"]
+    assert card.editor.value == session.next().texts[0] and card.reason.value == ""
+    assert {j.action for j in session.judgements()} == {"accept", "reject"}
+
+
+def test_a_reject_without_a_reason_is_not_recorded(items_of, open_session):
+    session = open_session(items_of("rewrite", 2))
+    card = Card(session)
+    text = session.next().texts[0]
+    for reason in ("", " \t"):
+        send(card, text + "改", "r", reason)
+        assert session.num_done == 0 and "Not recorded: say why" in card.note.value
+        assert card.editor.value == text + "改", "the rater's work stays"
+    assert not session.path.exists()
+    send(card, text, "r", "数字有误")
+    assert said(session) == [("reject", None, "数字有误")]
+
+
+def test_accept_does_not_throw_an_edit_away(items_of, open_session):
+    session = open_session(items_of("rewrite", 2))
+    card = Card(session)
+    text = session.next().texts[0]
+    send(card, text + "改", "a", "好")
+    assert session.num_done == 0 and "you changed the text" in card.note.value
+    assert (card.editor.value, card.reason.value) == (text + "改", "好")
+    send(card, text, "a", "好")
+    assert said(session) == [("accept", None, "好")]
+
+
+def test_the_line_ends_of_a_browser_are_no_edit(open_session):
+    texts = ["第一行\r\n第二行\r完", "甲\r\n乙"]
+    items = [
+        Item(id=str(i), task="rewrite", texts={"t": t}) for i, t in enumerate(texts)
+    ]
+    session = open_session(items)
+    card = Card(session)
+    for key in ("a", "save"):
+        text = session.next().texts[0]
+        want = None if key == "a" else text
+        send(card, text.replace("\r\n", "\n").replace("\r", "\n"), key)
+        assert said(session)[-1][1] == want
+
+
+def test_an_order_for_the_item_before_changes_nothing(items_of, open_session):
+    now = [1_800_000_000.0]
+    session = open_session(items_of("rewrite", 3), clock=lambda: now[0])
+    card = Card(session)
+    now[0] += 2
+    send(card, "改好了", "save", "旧")
+    for key in ORDERS:  # a second press, sent before the first was answered
+        send(card, "改好了", key, "旧")
+        assert session.num_done == 1 and "Not counted" in card.note.value
+        assert card.editor.value == session.next().texts[0] and not card.reason.value
+
+
+def test_a_text_that_ends_with_the_mark_gives_no_order(open_session):
+    texts = ["文" + SAVE_MARK, SAVE_MARK.join(["文", "r", "因", ""])]
+    items = [
+        Item(id=str(i), task="rewrite", texts={"t": t}) for i, t in enumerate(texts)
+    ]
+    session = open_session(items)
+    card = Card(session)
+    assert session.num_done == 0 and card.editor.value == session.next().texts[0]
+    text = session.next().texts[0]
+    send(card, text, "a")
+    send(card, session.next().texts[0] + "改", "save", "因")
+    assert [a for a, *_ in said(session)] == ["accept", "judge"]
+    assert said(session)[1][1] in {t + "改" for t in texts}
+
+
+def test_orders_are_read_from_the_end():
+    assert read_order("甲\x03r\x03过时\x03") == ("甲", "r", "过时")
+    assert read_order("甲\x03a\x03乙\x03save\x03\x03") == ("甲\x03a\x03乙", "save", "")
+    assert read_order("甲\x03") == ("甲", "save", None)
+    assert read_order("甲\x03x\x03乙\x03") == ("甲\x03x\x03乙", "save", None)
+    assert f"orders = {list(ORDERS)}" in SCRIPT
+
+
+def test_orders_at_the_end_of_a_round_are_ignored(items_of, open_session):
+    session = open_session(items_of("rewrite", 1))
+    card = Card(session)
+    press(card, "a")
+    assert "round is done" in card.head.value
+    for key in ORDERS:
+        send(card, "文", key, "因")
+        assert "Not" not in card.note.value, "there is no item to speak of"
+    assert said(session) == [("accept", None, "")]
+
+
+def test_a_full_disk_keeps_the_edit_and_the_reason(items_of, open_session, monkeypatch):
+    card = Card(open_session(items_of("rewrite", 2)))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("finllm_utils.annotation.session.append_judgement", full)
+    send(card, "改好的文字", "save", "补上期限")
+    assert "No space left" in card.note.value and "1 of 2" in card.head.value
+    assert (card.editor.value, card.reason.value) == ("改好的文字", "补上期限")
+
+
+def test_other_tasks_have_no_field_for_text(items_of, open_session):
+    for task in ("keep_drop", "ab", "rank"):
+        card = Card(open_session(items_of(task)))
+        shown = all_widgets(card.box)
+        assert card.editor not in shown and card.reason not in shown
+        assert not {"a", "r", "save"} & set(card.buttons)
 
 
 def test_a_second_press_does_not_judge_an_unread_item(items_of, open_session):

@@ -34,6 +34,14 @@ KEEP = Judgement(
 )
 SKIP = replace(KEEP, action="skip", verdict=None)
 UNDO = replace(KEEP, action="undo", verdict=None)
+REWRITE = replace(KEEP, task="rewrite", verdict="改好的文字", comment="更准确")
+ACCEPT = replace(REWRITE, action="accept", verdict=None, comment="")
+REJECT = replace(REWRITE, action="reject", verdict=None, comment="答非所问")
+OLD_LINES = """
+{"item": "a", "task": "rewrite", "action": "judge", "shown": ["text"], "verdict": "reject", "rater": "m", "rater_kind": "model", "seconds": 2.0, "round": 1, "text_sha256": "0", "time": "2026-11-22T08:18:56+00:00", "reason": "s"}
+{"item": "b", "task": "rewrite", "action": "skip", "shown": ["text"], "verdict": null, "rater": "m", "rater_kind": "model", "seconds": 2.0, "round": 1, "text_sha256": "0", "time": "2026-11-22T08:18:58+00:00", "reason": ""}
+"""
+"""Written before accept and reject and their comments existed."""
 
 
 def test_a_judgement_survives_the_file(tmp_path):
@@ -59,6 +67,19 @@ def test_a_judgement_survives_the_file(tmp_path):
         ({"verdict": None}, "None is no verdict"),
         ({"action": "skip"}, r"'keep' is no verdict .* \(skip\)"),
         ({"task": "rewrite", "verdict": " "}, "is no verdict of the task rewrite"),
+        ({"action": "accept", "verdict": None}, "accept belongs to the task rewrite"),
+        ({"task": "ab", "action": "reject", "verdict": None}, "reject belongs to"),
+        ({"task": "rewrite", "action": "reject", "verdict": None}, "needs a reason"),
+        (
+            {"task": "rewrite", "action": "reject", "verdict": None, "comment": " \n"},
+            "item a: a reject needs a reason",
+        ),
+        (
+            {"task": "rewrite", "action": "reject", "comment": "为什么"},
+            r"'keep' is no verdict .* \(reject\)",
+        ),
+        ({"task": "rewrite", "action": "accept"}, r"no verdict .* \(accept\)"),
+        ({"comment": None}, "comment is None: give a text"),
         ({"task": "ab", "shown": ("x", "y"), "verdict": "z"}, "on x, y"),
         ({"task": "rank", "shown": ("x", "y"), "verdict": (("x",),)}, "no verdict"),
         ({"task": "rank", "shown": ("x",), "verdict": (("x",), ())}, "no verdict"),
@@ -67,6 +88,40 @@ def test_a_judgement_survives_the_file(tmp_path):
 def test_wrong_fields_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         replace(KEEP, **change)
+
+
+def test_a_text_that_reads_reject_is_no_reject(tmp_path):
+    """By action alone: the four lines differ in nothing else that is read."""
+    path = tmp_path / "v.jsonl"
+    texts = [replace(REWRITE, verdict=text) for text in ("reject", "accept", "None")]
+    for judgement in (*texts, REJECT, ACCEPT, SKIP):
+        append_judgement(path, judgement)
+    read = read_judgements(path)
+    assert read == [*texts, REJECT, ACCEPT, SKIP]
+    assert [j.action for j in read] == ["judge"] * 3 + ["reject", "accept", "skip"]
+    assert [j.is_decision for j in read] == [True] * 5 + [False]
+    assert not UNDO.is_decision
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    assert (rows[3]["verdict"], rows[3]["comment"]) == (None, "答非所问")
+
+
+def test_lines_from_before_comments_still_read(tmp_path):
+    path = tmp_path / "v.jsonl"
+    path.write_text(OLD_LINES.lstrip(), encoding="utf-8")
+    old, skip = read_judgements(path)
+    assert (old.action, old.verdict, old.comment) == ("judge", "reject", "")
+    assert (skip.action, skip.comment) == ("skip", "")
+    append_judgement(path, REJECT)
+    assert read_judgements(path) == [old, skip, REJECT]
+
+
+def test_a_reject_cut_short_by_a_kill_is_no_reject(tmp_path):
+    path = tmp_path / "v.jsonl"
+    append_judgement(path, REJECT)
+    whole = path.read_bytes()
+    for cut in range(len(whole) - 1):  # no cut makes it a skip, or a reject without why
+        path.write_bytes(whole + whole[:cut])
+        assert read_judgements(path) == [REJECT], cut
 
 
 def test_rater_kind_has_no_default():
@@ -124,6 +179,10 @@ def test_what_stands_after_undo_and_second_thoughts():
     assert settled([KEEP, other, UNDO]) == [other]
     assert settled([KEEP, later, UNDO]) == [later]  # the texts differ
     assert settled([UNDO, KEEP]) == [KEEP]
+    unsaid = replace(UNDO, task="rewrite")
+    assert settled([REWRITE, REJECT]) == [REJECT]
+    assert settled([REJECT, ACCEPT]) == [ACCEPT]
+    assert settled([REJECT, unsaid]) == settled([ACCEPT, UNDO, unsaid]) == []
 
 
 def test_the_digest_covers_prompt_names_and_texts():

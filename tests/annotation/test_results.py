@@ -32,6 +32,13 @@ def test_what_was_judged_leaves_out_skipped_and_undone_items(pool, open_session)
     assert done == {i.id for i in pool[:23]} - {aside, undone}
 
 
+def test_what_was_accepted_or_rejected_was_judged(items_of, open_session):
+    session = open_session(items_of("rewrite", 4))
+    done = {session.accept().item, session.reject("空话").item}
+    session.skip()
+    assert judged_items(read_judgements(session.path)) == done
+
+
 def test_precision_by_reason_by_hand(pool, open_session):
     session = open_session([i for i in pool if i.reason != "ads"][:50])
     while session.next():
@@ -105,6 +112,11 @@ def test_pairs_need_the_text_that_was_judged(items_of, open_session):
         preference_pairs([], [j])
     with pytest.raises(ValueError, match="id-0 has another text now"):
         preference_pairs([replace(items[0], prompt="改")], [j])
+    rejected = open_session(items_of("rewrite", 1), rater="丙").reject("空话")
+    with pytest.raises(ValueError, match="rewrite compares no texts"):
+        preference_pairs(items_of("rewrite", 1), [rejected])
+    with pytest.raises(ValueError, match="needs keep_drop, not rewrite"):
+        precision_with_interval([rejected])
     keep = items_of("keep_drop", 1)
     with pytest.raises(ValueError, match="keep_drop compares no texts"):
         preference_pairs(keep, [open_session(keep, rater="乙").judge("keep")])

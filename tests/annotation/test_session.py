@@ -230,6 +230,52 @@ def test_a_failed_write_leaves_the_item_to_judge(items_of, open_session, monkeyp
     assert session.num_done == 0 and session.next() == first
 
 
+def test_accept_reject_and_edit_each_with_a_reason(items_of, open_session):
+    items = items_of("rewrite", 4)
+    session = open_session(items)
+    done = [
+        session.accept(" 准确 \n"),
+        session.reject("答非所问"),
+        session.judge("新文"),
+    ]
+    session.skip()
+    assert [(j.action, j.verdict, j.comment) for j in done] == [
+        ("accept", None, "准确"),
+        ("reject", None, "答非所问"),
+        ("judge", "新文", ""),
+    ]
+    records = read_judgements(session.path)
+    assert records[:3] == done and records[3].comment == ""
+    assert set(session.judgements()) == set(done)
+    assert open_session(items).next() is None, "each counts as done after a resume"
+    again = replay(items, records, **RATER)
+    assert again.judgements == session.judgements() and len(again.skipped) == 1
+    assert {j.rater_kind for j in again.judgements} == {"human"}
+
+
+def test_a_reject_is_taken_back_like_a_verdict(items_of, open_session):
+    items = items_of("rewrite", 2)
+    session = open_session(items)
+    rejected = session.reject("空话")
+    session = open_session(items)
+    assert session.undo() == rejected and session.judgements() == ()
+    assert session.accept().item == rejected.item
+    assert session.judge("别的", "太长").comment == "太长"
+
+
+def test_a_wrong_reject_or_accept_records_nothing(items_of, open_session):
+    session = open_session(items_of("rewrite"))
+    for reason in ("", "  \n"):
+        with pytest.raises(ValueError, match="a reject needs a reason"):
+            session.reject(reason)
+    assert session.num_done == 0 and not session.path.exists()
+    session = open_session(items_of("keep_drop"), rater="乙")
+    for act in (session.accept, lambda: session.reject("为什么")):
+        with pytest.raises(ValueError, match="belongs to the task rewrite"):
+            act()
+    assert session.num_done == 0
+
+
 def test_odd_text_travels(open_session):
     item = Item(id="一/二\n", task="rewrite", texts={"text": "\u2028😀\x00"})
     session = open_session([item])
