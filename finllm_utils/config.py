@@ -322,6 +322,10 @@ class EvalsConfig:
     """Held-out documents a domain that 09 scores again with every stage's model."""
     num_template_items: int = 60
     """Four-option questions asked again under other prompts."""
+    num_exam_items: int = 90
+    """Dialogues and prompts of each exam in 06 that a program checks, at most."""
+    max_exam_tokens: int = 256
+    """Tokens of an answer in these exams."""
     choice_tolerance: float = 0.1
     """Longest option over shortest, less one."""
 

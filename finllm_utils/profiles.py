@@ -119,7 +119,11 @@ def _toy_tuning() -> dict[str, typing.Any]:
             num_eval_prompts=256,
         ),
         evals=EvalsConfig(
-            batch_tokens=4_096, max_documents=1_000, num_choice_items=300
+            batch_tokens=4_096,
+            max_documents=1_000,
+            num_choice_items=300,
+            num_exam_items=24,
+            max_exam_tokens=48,
         ),
     )
 

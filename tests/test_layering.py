@@ -95,7 +95,8 @@ def test_package_folders_hold_only_docstrings():
         body = ast.parse(path.read_text(encoding="utf-8")).body
         rest = [n for n in body if not isinstance(n, ast.Expr)]
         if path.parent == ROOT:
-            assert [ast.unparse(n).split()[0] for n in rest] == ["__version__"]
+            heads = [ast.unparse(n).split()[0] for n in rest]
+            assert heads == ["import", "__version__"], "one library is quietened"
         else:
             assert not rest, f"{path}: callers import from the modules"
         assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path

@@ -9,8 +9,15 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from finllm_utils.records import ChatTurn, read_lines
+
+DATA_FILES = ("data_samples/exams/following.jsonl",)
+EXAM = Path(__file__).resolve().parents[2] / DATA_FILES[0]
 Rule = Mapping[str, object]
+Reply = Callable[[Sequence[Sequence[ChatTurn]]], list[str]]
+"""Conversations that end with the user -> the next answer to each."""
 _ITEM = re.compile(r"^\s*(?:\d+\s*[.、．)）]|[-*•])\s*\S")
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
 _LATIN = re.compile("[A-Za-z]+")
@@ -77,6 +84,31 @@ class FollowingItem:
         if broken := broken_rules(item.reference, item.rules):
             raise ValueError(f"{item.id}: its reference breaks {', '.join(broken)}")
         return item
+
+
+def read_following(number: int | None = None, path: Path = EXAM) -> list[FollowingItem]:
+    """The exam, or ``number`` items spread evenly over it.
+
+    Raises: ValueError naming the item, see ``FollowingItem.read``.
+    """
+    items = [FollowingItem.read(row) for row in read_lines(path)]
+    return spread(items, number)
+
+
+def following_share(items: Sequence[FollowingItem], reply: Reply) -> float:
+    """Share of items, 0 to 1, whose answer keeps every rule."""
+    talks = [[ChatTurn(role="user", content=item.prompt)] for item in items]
+    pairs = zip(items, reply(talks), strict=True)
+    return sum(not broken_rules(answer, item.rules) for item, answer in pairs) / len(
+        items
+    )
+
+
+def spread(items: Sequence, number: int | None) -> list:
+    """At most ``number`` items at even distances: an exam's parts keep their share."""
+    if number is None or number >= len(items):
+        return list(items)
+    return [items[i * len(items) // number] for i in range(number)]
 
 
 def broken_rules(answer: str, rules: Sequence[Rule]) -> list[str]:

@@ -1,6 +1,6 @@
 """Answers of a chat model, the likeliest token each time, many at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
@@ -47,3 +47,14 @@ def greedy_answers(
         for i, text in zip(part, texts, strict=True):
             answers[i] = text.strip()
     return answers
+
+
+def chat_reply(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int
+) -> Callable[[Sequence[Sequence[ChatTurn]]], list[str]]:
+    """``greedy_answers`` of one model, as the exams ask for it."""
+
+    def reply(conversations: Sequence[Sequence[ChatTurn]]) -> list[str]:
+        return greedy_answers(model, tokenizer, conversations, max_new_tokens)
+
+    return reply

@@ -5,14 +5,17 @@ Three kinds: a slot said earlier is needed (carry_over), the client corrects a f
 turns are fixed; the model hears its own answers. Items: data_samples/exams.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from finllm_utils.records import ChatTurn
+from finllm_utils.evals.following import Reply, spread
+from finllm_utils.records import ChatTurn, read_lines
+
+DATA_FILES = ("data_samples/exams/multiturn.jsonl",)
+EXAM = Path(__file__).resolve().parents[2] / DATA_FILES[0]
 
 KINDS = ("carry_over", "correction", "topic_switch")
-Reply = Callable[[Sequence[Sequence[ChatTurn]]], list[str]]
-"""Conversations that end with the user -> the next answer to each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +63,15 @@ class DialogueItem:
         return said and not any(_plain(part) in plain for part in self.must_not)
 
 
+def read_dialogues(number: int | None = None, path: Path = EXAM) -> list[DialogueItem]:
+    """The exam, or ``number`` dialogues spread evenly over its kinds.
+
+    Raises: ValueError naming the item, see ``DialogueItem.read``.
+    """
+    items = [DialogueItem.read(row) for row in read_lines(path)]
+    return spread(sorted(items, key=lambda item: item.kind), number)
+
+
 def play(items: Sequence[DialogueItem], reply: Reply) -> list[str]:
     """The model's last answer in every dialogue; all dialogues go on side by side."""
     talks: list[list[ChatTurn]] = [[] for _ in items]
@@ -70,6 +82,12 @@ def play(items: Sequence[DialogueItem], reply: Reply) -> list[str]:
         for i, answer in zip(going, reply([talks[i] for i in going]), strict=True):
             talks[i].append(ChatTurn(role="assistant", content=answer))
     return [talk[-1].content for talk in talks]
+
+
+def dialogue_share(items: Sequence[DialogueItem], reply: Reply) -> float:
+    """Share of dialogues, 0 to 1, whose last answer passes."""
+    pairs = zip(items, play(items, reply), strict=True)
+    return sum(item.passes(answer) for item, answer in pairs) / len(items)
 
 
 def echo(talks: Sequence[Sequence[ChatTurn]]) -> list[str]:

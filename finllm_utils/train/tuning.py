@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-import torch
 from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from transformers import (
@@ -28,8 +27,14 @@ from trl import SFTTrainer
 
 from finllm_utils.config import RuntimeConfig, SFTConfig
 from finllm_utils.files import read_json, write_json
-from finllm_utils.runtime import resolve_device
-from finllm_utils.train.adapters import add_adapter, load_for_tuning
+from finllm_utils.model.load import save_model
+from finllm_utils.runtime import resolve_device, resolve_dtype
+from finllm_utils.train.adapters import (
+    add_adapter,
+    load_for_tuning,
+    merge_adapter,
+    save_adapter,
+)
 from finllm_utils.train.identity import weights_digest
 from finllm_utils.train.sft import IGNORED, Row
 from finllm_utils.train.tuning_rows import PackedRows, rows_digest
@@ -45,7 +50,7 @@ def model_to_tune(
 ) -> PreTrainedModel | PeftModel:
     """The model in ``folder`` as ``cfg.method`` trains it, with its new adapters."""
     device = resolve_device(runtime.device)
-    unpacked = torch.bfloat16 if runtime.dtype == "bfloat16" else torch.float32
+    unpacked = resolve_dtype(runtime.dtype)
     model = load_for_tuning(folder, cfg.method, device=device, compute_dtype=unpacked)
     if cfg.method == "full":
         return model
@@ -61,6 +66,25 @@ def model_to_tune(
 def plain_model(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
     """The model itself, its adapters at work, for whatever scores or generates."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def save_tuned(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    base: Path | str,
+    cfg: SFTConfig,
+    runtime: RuntimeConfig,
+    folder: Path,
+) -> None:
+    """Writes a plain float32 model into ``folder``; adapters are merged, and kept.
+
+    Args: base is the folder that ``model_to_tune`` read.
+    """
+    if cfg.method != "full":
+        save_adapter(model, base, cfg.method, folder / "adapter")
+        unpacked = resolve_dtype(runtime.dtype)
+        model = merge_adapter(base, folder / "adapter", compute_dtype=unpacked)
+    save_model(model, tokenizer, folder)
 
 
 class AnswerTrainer(SFTTrainer):
@@ -123,8 +147,8 @@ class EvalEvery(TrainerCallback):
         self.first_step = first_step
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
-        """Step 0."""
-        self.on_eval(self.first_step)
+        """Step 0, or the step that a killed run goes on from."""
+        self.on_eval(self.first_step + state.global_step)
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         """Every ``steps`` steps, and after the last."""
@@ -227,9 +251,9 @@ def train_sft(
     runs under autocast. ``log(step, **values)`` and ``on_eval(step)`` count from
     ``first_step``, so that two stages make one curve.
 
-    Args: checkpoints is a folder that the run fills every ``cfg.save_every`` steps,
-    goes on from, and removes at its end; class_losses gives nats a token by task and is
-    asked before each epoch when ``cfg.rebalance`` is above 0.
+    Args: checkpoints is a folder that the run fills every ``cfg.save_every`` steps and
+    goes on from; from a finished one it takes the weights. class_losses gives nats a
+    token by task and is asked before each epoch when ``cfg.rebalance`` is above 0.
     Raises: ValueError when ``checkpoints`` holds those of another run, or when
     ``cfg.rebalance`` is set without ``class_losses``.
     """
@@ -255,11 +279,7 @@ def train_sft(
             callbacks=callbacks,
         )
         result = trainer.train(resume_from_checkpoint=newest)
-    if checkpoints is not None:
-        shutil.rmtree(checkpoints)
-    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    plain_model(model).__dict__.pop("forward", None)  # trl's fused head was set there
-    model.eval()
+    _bare(trainer, model)
     return {
         "tokens": float(trainer._total_train_tokens),
         "seconds": result.metrics["train_runtime"],
@@ -277,6 +297,19 @@ def _trainer(model: PreTrainedModel | PeftModel, **options: object) -> AnswerTra
         parameter.data = master  # trl rounds what learns on 4-bit bases to bfloat16
     trainer.remove_callback(PrinterCallback)  # RunLog keeps the figures
     return trainer
+
+
+def _bare(trainer: AnswerTrainer, model: PreTrainedModel | PeftModel) -> None:
+    """Takes off what trainers put around a model's forward pass."""
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    plain_model(model).__dict__.pop("forward", None)  # trl's fused head was set there
+    model.eval()
+
+
+def remove_checkpoints(stage_dir: Path) -> None:
+    """Removes the checkpoints of finished passes, ``<name>_checkpoints``."""
+    for folder in stage_dir.glob("*_checkpoints"):
+        shutil.rmtree(folder)
 
 
 def _identity(

@@ -2,7 +2,13 @@
 
 import pytest
 
-from finllm_utils.evals.following import RULES, FollowingItem, broken_rules
+from finllm_utils.evals.following import (
+    RULES,
+    FollowingItem,
+    broken_rules,
+    following_share,
+    read_following,
+)
 
 CASES = [
     ("max_chars", 4, "四个字。", "五个字的。"),
@@ -50,3 +56,20 @@ def test_an_item_whose_reference_breaks_its_rules_is_refused():
     assert FollowingItem.read(row).rules[0]["value"] == 3
     with pytest.raises(ValueError, match="f/1: its reference breaks max_chars"):
         FollowingItem.read(row | {"reference": "我不知道"})
+
+
+def test_the_exam_and_its_share():
+    exam = read_following()
+    assert len(exam) == 90 and len({item.id for item in exam}) == 90
+    part = read_following(4)
+    assert [exam.index(item) for item in part] == [0, 22, 45, 67]
+    right = {item.prompt: item.reference for item in exam}
+
+    def knows(talks):
+        return [right[talk[-1].content] for talk in talks]
+
+    def knows_half(talks):
+        return [a if i % 2 else "" for i, a in enumerate(knows(talks))]
+
+    assert following_share(exam, knows) == 1.0
+    assert following_share(exam, knows_half) == 0.5

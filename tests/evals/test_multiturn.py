@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from finllm_utils.evals.generate import greedy_answers
-from finllm_utils.evals.multiturn import DialogueItem, echo, play
+from finllm_utils.evals.multiturn import (
+    KINDS,
+    DialogueItem,
+    dialogue_share,
+    echo,
+    play,
+    read_dialogues,
+)
 from finllm_utils.records import ChatTurn
 from finllm_utils.train.sft import encode_prompt
 from tests.evals.tiny import tiny_model, tiny_tokenizer
@@ -71,3 +78,18 @@ def test_padded_batches_answer_as_one_alone_does():
         expected.append(tokenizer.decode(made, skip_special_tokens=True).strip())
     assert greedy_answers(model, tokenizer, talks, 7, batch_size=3) == expected
     assert len(set(expected)) > 1 and any(expected)
+
+
+def test_the_exam_has_all_kinds_and_repeating_everything_fails_corrections():
+    exam = read_dialogues()
+    assert len(exam) == 60 and {item.kind for item in exam} == set(KINDS)
+    assert {item.kind for item in read_dialogues(12)} == set(KINDS)
+    right = {item.turns: item.reference for item in exam}
+
+    def knows(talks):
+        said = [tuple(t.content for t in talk if t.role == "user") for talk in talks]
+        return [right.get(turns, "") for turns in said]
+
+    assert dialogue_share(exam, knows) == 1.0
+    corrections = [item for item in exam if item.kind == "correction"]
+    assert dialogue_share(exam, echo) < 0.5 and dialogue_share(corrections, echo) == 0

@@ -7,10 +7,14 @@ import pytest
 import torch
 
 from finllm_utils.model.load import load_model, save_model
-from finllm_utils.train.adapters import merge_adapter, save_adapter
 from finllm_utils.train.answer_scores import TaskWatch, mean_nats, score_answers
 from finllm_utils.train.sft import IGNORED, TEXT, conversation_rows
-from finllm_utils.train.tuning import AnswerTrainer, model_to_tune, train_sft
+from finllm_utils.train.tuning import (
+    AnswerTrainer,
+    model_to_tune,
+    save_tuned,
+    train_sft,
+)
 from finllm_utils.train.tuning_rows import PackedRows, reset_shares, token_shares
 from tests.train.test_sft import CFG, RUNTIME, item, tiny_model, tokenizer
 
@@ -72,7 +76,9 @@ def test_a_killed_run_ends_in_the_same_bits(tokenizer, tmp_path, options):
     again, resumed = tuned(tokenizer, **more)
     assert resumed["resumed_from"] == 8 and resumed["steps"] == stats["steps"]
     assert same(whole, again)
-    assert not (tmp_path / "c").exists()
+    third, finished = tuned(tokenizer, **more)
+    assert finished["resumed_from"] == finished["steps"] == stats["steps"]
+    assert same(whole, third), "a finished run is not trained again"
 
 
 def test_checkpoints_of_another_run_are_refused(tokenizer, tmp_path):
@@ -202,11 +208,13 @@ def test_adapters_learn_resume_and_merge(tokenizer, base, tmp_path, method, dtyp
         tuned(tokenizer, start(), **(more | kill_at(8)))
     again, stats = tuned(tokenizer, start(), **more)
     assert stats["resumed_from"] == 5 and same(model, again)
-    save_adapter(model, base, method, tmp_path / "adapter")
-    unpacked = torch.bfloat16 if dtype == "bfloat16" else torch.float32
-    merged = merge_adapter(base, tmp_path / "adapter", compute_dtype=unpacked)
+    save_tuned(model, tokenizer, base, cfg, runtime, tmp_path / "tuned")
+    merged = load_model(tmp_path / "tuned")
     ids = torch.tensor([[1, 9, 10, 11]])
     if dtype == "float32":
         gap = (model(ids).logits - merged(ids).logits).abs().max()
         assert gap < 1e-3
-    assert mean_nats(score_answers(merged, tokenizer, ITEMS[:3], 64)) < 0.6 * before
+    after = mean_nats(score_answers(merged, tokenizer, ITEMS[:3], 64))
+    assert after < 0.6 * before
+    watched = score_answers(plain_model(model), tokenizer, ITEMS[:3], 64)
+    assert mean_nats(watched) == pytest.approx(after, rel=0.05)
