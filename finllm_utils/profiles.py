@@ -85,6 +85,8 @@ def _toy_tuning() -> dict[str, typing.Any]:
             num_instructions=2_400,
             num_stage2=300,
             max_answer_chars=45,
+            own_share=0.25,
+            max_own_chars=100,
             max_seq_len=512,
             micro_batch_size=2,
             grad_accum_steps=2,

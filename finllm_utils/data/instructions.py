@@ -6,7 +6,7 @@ frozen valid split, every other text by a hash of its id. Notebook 05 calls this
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -16,20 +16,24 @@ from finllm_utils.config import SFTConfig
 from finllm_utils.corpora.chinese import reviews
 from finllm_utils.corpora.insurance import InsuranceQuestion, insurance_answers
 from finllm_utils.corpora.sources import training_laws
-from finllm_utils.corpora.splits import heldout_documents, insurance_questions
-from finllm_utils.data.decontaminate import HeldoutIndex
+from finllm_utils.corpora.splits import insurance_questions
+from finllm_utils.data.instruction_formats import read_instructions
+from finllm_utils.data.instruction_gate import Gate, question_of
+from finllm_utils.data.own_items import read_own_items
 from finllm_utils.data.tasks_finance import (
     FINANCE_TASKS,
     QA,
     FinanceTexts,
     insurance_dialogue,
 )
+from finllm_utils.data.tasks_formulas import formulas
 from finllm_utils.data.tasks_general import GENERAL_TASKS, GeneralTexts
+from finllm_utils.data.tasks_tables import compare_table, compute_table, read_table
 from finllm_utils.data.wordings import Source
 from finllm_utils.records import ChatTurn, Document, Instruction, read_lines
 
-DATA_FILES = ("data_samples/instructions", "data_samples/hub/numeric_questions.jsonl")
-FOLDER, _HUB_EXAM = (Path(__file__).resolve().parents[2] / p for p in DATA_FILES)
+DATA_FILES = ("data_samples/instructions",)
+FOLDER = Path(__file__).resolve().parents[2] / DATA_FILES[0]
 HELDOUT_SHARE = 0.1
 TEXT_SHARES = {
     "general_zh": 0.6,
@@ -39,16 +43,25 @@ TEXT_SHARES = {
 }
 """Pre-training text mixed into stage 1: stage 2 of pre-training's final mix."""
 STAGE2_SHARES = {
-    "insurance_qa": 0.6,
+    "insurance_qa": 0.5,
     "insurance_dialogue": 0.15,
-    "calculation": 0.1,
+    "calculation": 0.05,
+    "formula": 0.05,
+    "table_compute": 0.05,
+    "tool_call": 0.05,
     "statute": 0.05,
     "definition": 0.05,
 }
-"""Stage 2 by task; our own dialogues fill the rest."""
+"""Stage 2 by task, of what our own items and dialogues leave."""
+YOURS = "yours"  # the task of the user's own conversations
 MIN_OVERLAP = 0.25
 """Stage 2 keeps answers that repeat this share of the question's character pairs."""
 _TRIES = 30  # items looked at for one that is kept, before a task counts as exhausted
+
+
+FinanceTasks = dict[
+    str, tuple[Callable[[FinanceTexts, random.Random], Iterator[Instruction]], float]
+]
 
 
 def is_heldout(source_id: str) -> bool:
@@ -131,63 +144,22 @@ def own_dialogues() -> list[Instruction]:
     return found
 
 
-def conversation_text(instruction: Instruction) -> str:
-    """All turns of an instruction, one a line."""
-    return "\n".join(turn.content for turn in instruction.messages)
+def own_instructions(cfg: SFTConfig, *, heldout: bool) -> list[Instruction]:
+    """Our items whose answers all fit ``cfg.max_own_chars``, and all of the user's own.
 
-
-class Gate:
-    """Lets an instruction pass once, unless it is empty or overlaps held-out text.
-
-    ``refused`` counts what it held back, by reason.
+    Tasks are own_general, own_finance and yours. A tenth of either is held out.
+    Raises: ValueError naming file and line of what is wrong, see ``read_own_items`` and
+    ``read_instructions``.
     """
-
-    def __init__(
-        self, heldout: HeldoutIndex | None = None, questions: Iterable[str] = ()
-    ) -> None:
-        self.heldout = heldout
-        self.questions = tuple(q for q in questions if len(q) >= 6)
-        self.seen: set[str] = set()
-        self.refused: dict[str, int] = {}
-
-    def overlaps(self, text: str) -> bool:
-        """Whether ``text`` shares a window or a whole question with held-out text."""
-        if self.heldout is not None and self.heldout.overlaps([text]):
-            return True
-        return any(question in text for question in self.questions)
-
-    def passes(self, instruction: Instruction) -> bool:
-        """Whether to keep it."""
-        question = instruction.messages[0].content
-        if not all(turn.content.strip() for turn in instruction.messages):
-            reason = "empty turn"
-        elif question in self.seen:
-            reason = "repeated question"
-        elif self.overlaps(conversation_text(instruction)):
-            reason = "held-out text"
-        else:
-            self.seen.add(question)
-            return True
-        self.refused[reason] = self.refused.get(reason, 0) + 1
-        return False
-
-
-def heldout_gate(ngram: int) -> Gate:
-    """The gate against every held-out document and question, and the hub's exam.
-
-    Args: ngram is the window in characters, ``cfg.data.decontamination_ngram``.
-    """
-    documents = [
-        d.text for name in ("general_zh", "finance_zh") for d in heldout_documents(name)
-    ]
-    questions = [
-        text
-        for split in ("valid", "test")
-        for q in insurance_questions(split)
-        for text in (q.zh, q.en)
-    ]
-    questions += [row["question"] for row in read_lines(_HUB_EXAM)]
-    return Gate(HeldoutIndex.build(documents, ngram), questions)
+    found = []
+    for item in read_own_items():
+        answers = (t.content for t in item.messages if t.role == "assistant")
+        if max(map(len, answers)) <= cfg.max_own_chars:
+            made = item.to_instruction()
+            found.append(replace(made, task=f"own_{made.domain}"))
+    for path in cfg.own_instructions:
+        found += [replace(i, task=YOURS) for i in read_instructions(path)]
+    return [item for item in found if is_heldout(item.source) == heldout]
 
 
 def draw(
@@ -196,6 +168,20 @@ def draw(
     """The first ``number`` items of ``stream`` that pass; fewer when it runs dry."""
     candidates = islice(stream, number * _TRIES)
     return list(islice((item for item in candidates if passes(item)), number))
+
+
+def _finance_tasks(more: FinanceTasks | None) -> FinanceTasks:
+    """Every finance task with its share of stage 1's finance instructions."""
+    return (
+        dict(more or {})
+        | FINANCE_TASKS
+        | {
+            "formula": (formulas, 0.08),
+            "table_read": (read_table, 0.02),
+            "table_compare": (compare_table, 0.03),
+            "table_compute": (compute_table, 0.03),
+        }
+    )
 
 
 def stage1_counts(cfg: SFTConfig) -> tuple[int, int]:
@@ -208,22 +194,35 @@ def stage1_counts(cfg: SFTConfig) -> tuple[int, int]:
 
 
 def build_stage1(
-    cfg: SFTConfig, general: GeneralTexts, finance: FinanceTexts, gate: Gate, seed: int
+    cfg: SFTConfig,
+    general: GeneralTexts,
+    finance: FinanceTexts,
+    gate: Gate,
+    seed: int,
+    more: FinanceTasks | None = None,
 ) -> list[Instruction]:
     """Stage 1: every task, general and finance in the configured ratio, shuffled.
 
     A task that runs dry leaves its places to the tasks after it; the last ones are
     computed and never do.
+
+    Args: more finance tasks by name, each with its share of the finance instructions.
     """
     num_general, num_finance = stage1_counts(cfg)
-    found: list[Instruction] = []
+    own = own_instructions(cfg, heldout=False)
+    general_own = [item for item in own if item.task == "own_general"]
+    _rng(seed, "own").shuffle(general_own)
+    most = num_general // (len(GENERAL_TASKS) + 1)
+    found = draw(general_own, most, gate.passes)
     for left, (name, task) in zip(
         range(len(GENERAL_TASKS), 0, -1), GENERAL_TASKS.items(), strict=True
     ):
         number = (num_general - len(found)) // left
         found += draw(task(general, _rng(seed, name)), number, gate.passes)
     parts: list[Instruction] = []
-    for name, (task, share) in sorted(FINANCE_TASKS.items(), key=lambda t: t[1][1]):
+    for name, (task, share) in sorted(
+        _finance_tasks(more).items(), key=lambda t: t[1][1]
+    ):
         last = name == "insurance_qa"  # the largest pool takes what is left
         number = num_finance - len(parts) if last else round(num_finance * share)
         parts += draw(task(finance, _rng(seed, name)), number, gate.passes)
@@ -242,7 +241,11 @@ def question_overlap(question: str, answer: str) -> float:
 
 
 def build_stage2(
-    cfg: SFTConfig, finance: FinanceTexts, gate: Gate, seed: int
+    cfg: SFTConfig,
+    finance: FinanceTexts,
+    gate: Gate,
+    seed: int,
+    more: FinanceTasks | None = None,
 ) -> list[Instruction]:
     """Stage 2: small, on topic, partly of two turns, with our own dialogues; shuffled.
 
@@ -257,23 +260,36 @@ def build_stage2(
         ) and gate.passes(item)
 
     plain = replace(finance, plain_questions=True)
-    streams = {name: task for name, (task, _) in FINANCE_TASKS.items()}
+    streams = {name: task for name, (task, _) in _finance_tasks(more).items()}
     streams["insurance_dialogue"] = insurance_dialogue
-    found = [item for item in own_dialogues() if gate.passes(item)][: cfg.num_stage2]
+    own = own_instructions(cfg, heldout=False)
+    ours = [item for item in own if item.task == "own_finance"]
+    _rng(seed, "stage2/own").shuffle(ours)
+    dialogues = [item for item in own_dialogues() if gate.passes(item)]
+    found = dialogues[: cfg.num_stage2]
+    found += draw(ours, round(cfg.own_share * cfg.num_stage2), gate.passes)
     room = max(0, cfg.num_stage2 - len(found))
-    total = sum(STAGE2_SHARES.values())
+    total = sum(s for name, s in STAGE2_SHARES.items() if name in streams)
     for name, share in sorted(STAGE2_SHARES.items(), key=lambda t: t[1]):
+        if name not in streams:
+            continue
         passes = on_topic if name.startswith("insurance") else gate.passes
         last = name == "insurance_qa"
         number = cfg.num_stage2 - len(found) if last else int(room * share / total)
         stream = streams[name](plain, _rng(seed, f"stage2/{name}"))
         found += draw(stream, number, passes)
+    found += [item for item in own if item.task == YOURS and gate.passes(item)]
     _rng(seed, "stage2").shuffle(found)
     return found
 
 
 def build_heldout(
-    cfg: SFTConfig, general: GeneralTexts, finance: FinanceTexts, seen: Gate, seed: int
+    cfg: SFTConfig,
+    general: GeneralTexts,
+    finance: FinanceTexts,
+    seen: Gate,
+    seed: int,
+    more: FinanceTasks | None = None,
 ) -> list[Instruction]:
     """Held-out items of every task, from held-out sources; none is in ``seen``.
 
@@ -286,12 +302,13 @@ def build_heldout(
     for name, task in GENERAL_TASKS.items():
         stream = task(general, _rng(seed, f"heldout/{name}"))
         found += draw(stream, cfg.num_heldout_per_task, gate.passes)
-    for name, (task, _) in FINANCE_TASKS.items():
+    for name, (task, _) in _finance_tasks(more).items():
         number = cfg.num_heldout_per_task
         if name == "insurance_qa":
             number = cfg.num_heldout_answers
         stream = task(plain, _rng(seed, f"heldout/{name}"))
         found += draw(stream, number, gate.passes)
+    found += [i for i in own_instructions(cfg, heldout=True) if gate.passes(i)]
     return [replace(item, id=f"heldout/{item.id}") for item in found]
 
 
@@ -324,7 +341,7 @@ def task_table(instructions: Iterable[Instruction]) -> list[dict[str, object]]:
             "task": task,
             "items": len(items),
             "turns": max(len(i.messages) for i in items),
-            "question_chars": median(len(i.messages[0].content) for i in items),
+            "question_chars": median(len(question_of(i)) for i in items),
             "answer_chars": median(len(i.messages[-1].content) for i in items),
         }
         for (domain, task), items in sorted(groups.items())

@@ -13,6 +13,7 @@ from finllm_utils.corpora.chinese import reviews
 from finllm_utils.corpora.splits import insurance_questions, load_splits
 from finllm_utils.data import instructions as ins
 from finllm_utils.data.decontaminate import HeldoutIndex
+from finllm_utils.data.instruction_gate import Gate, conversation_text, heldout_gate
 from finllm_utils.data.tasks_finance import (
     CALCULATIONS,
     QA,
@@ -184,7 +185,7 @@ def test_gate_refuses_repeats_empties_and_heldout_text():
     secret = (
         "这是一段被保留下来只用于评测的文字，训练集里不应当出现它的任何三十个字的片段。"
     )
-    gate = ins.Gate(HeldoutIndex.build([secret], 30), ["人寿保险要交税吗？"])
+    gate = Gate(HeldoutIndex.build([secret], 30), ["人寿保险要交税吗？"])
     ok = one_turn("t", "general", "1", "你好吗，朋友？", "很好。")
     assert gate.passes(ok) and not gate.passes(ok)
     assert not gate.passes(one_turn("t", "general", "2", "请续写。", f"前文。{secret}"))
@@ -216,7 +217,7 @@ def built():
         *itertools.islice(_newspaper_documents("general_zh"), 500),
         *itertools.islice(_review_documents("general_zh"), 0, 4000, 10),
     ]
-    gate = ins.heldout_gate(30)
+    gate = heldout_gate(30)
     train = ins.general_texts(documents, heldout=False)
     finance = ins.finance_texts(CFG, heldout=False)
     stage1 = ins.build_stage1(CFG, train, finance, gate, 0)
@@ -254,7 +255,7 @@ def test_no_question_or_heldout_source_in_training(built):
         i.source.split("/")[1:2] == [law] for i in training for law in held_laws
     )
     banned = [q.zh for s in ("valid", "test") for q in insurance_questions(s)]
-    text = "\n".join(ins.conversation_text(i) for i in training)
+    text = "\n".join(conversation_text(i) for i in training)
     assert not any(q in text for q in banned if len(q) >= 6)
 
 
@@ -270,8 +271,8 @@ def test_answers_end_and_fit(built):
 
 def test_same_seed_same_set(built):
     stage1, _, _, (general, finance) = built
-    again = ins.build_stage1(CFG, general, finance, ins.heldout_gate(30), 0)
-    other = ins.build_stage1(CFG, general, finance, ins.heldout_gate(30), 1)
+    again = ins.build_stage1(CFG, general, finance, heldout_gate(30), 0)
+    other = ins.build_stage1(CFG, general, finance, heldout_gate(30), 1)
     assert again == stage1
     assert other != stage1
 
@@ -295,3 +296,36 @@ def test_pretrain_text_keeps_the_shares():
     share = sum(d.domain == "general_zh" for d in found) / len(found)
     assert share == pytest.approx(0.6, abs=0.02)
     assert found == ins.draw_pretrain_text(by_domain, 10_000, 0)
+
+
+def test_own_items_go_where_they_belong_and_fit(built):
+    stage1, stage2, heldout, _ = built
+    ours = [i for i in stage1 + stage2 + heldout if i.task.startswith("own_")]
+    assert {i.task for i in stage1 if i in ours} == {"own_general"}
+    assert {i.task for i in stage2 if i in ours} == {"own_finance"}
+    assert sum(i in ours for i in stage2) == round(CFG.own_share * CFG.num_stage2)
+    assert any(i in ours for i in heldout)
+    for item in ours:
+        answers = [t.content for t in item.messages if t.role == "assistant"]
+        assert max(map(len, answers)) <= CFG.max_own_chars
+
+
+def test_your_conversations_all_join_stage_2_but_the_held_out(tmp_path):
+    rows = [
+        {"instruction": f"第{i}号产品的起购金额是多少？", "output": f"{i + 1}万元。"}
+        for i in range(60)
+    ]
+    path = tmp_path / "ours.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
+    cfg = dataclasses.replace(CFG, own_instructions=(str(path),))
+    training, out = (
+        [i for i in ins.own_instructions(cfg, heldout=h) if i.task == ins.YOURS]
+        for h in (False, True)
+    )
+    assert len(training) + len(out) == 60 and 1 <= len(out) <= 15
+    finance = ins.finance_texts(cfg, heldout=False)
+    stage2 = ins.build_stage2(cfg, finance, Gate(), 0)
+    assert [i for i in stage2 if i.task == ins.YOURS] and set(training) <= set(stage2)
+    path.write_text(json.dumps({"instruction": "问", "output": ""}), "utf-8")
+    with pytest.raises(ValueError, match=r"ours.jsonl, line 1.*empty"):
+        ins.own_instructions(cfg, heldout=False)

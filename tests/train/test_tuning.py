@@ -12,6 +12,7 @@ from finllm_utils.train.sft import IGNORED, TEXT, conversation_rows
 from finllm_utils.train.tuning import (
     AnswerTrainer,
     model_to_tune,
+    plain_model,
     save_tuned,
     train_sft,
 )
