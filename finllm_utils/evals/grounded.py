@@ -15,7 +15,7 @@ _CITED = re.compile(
     r"《([^《》]{2,60})》\s*(第\s*[零〇一二两三四五六七八九十百千\d]+\s*条(?:之[一二三四五])?)"
 )
 _FIGURE = re.compile(r"\d+(?:[,，]\d{3})*(?:\.\d+)?")
-_LIST_MARK = re.compile(r"^\s*\d{1,2}\s*[.、．)）]", re.MULTILINE)
+_LIST_MARK = re.compile(r"^\s*\d{1,2}\s*(?:[.．](?!\d)|[、)）])", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
