@@ -88,18 +88,31 @@ def conversation_rows(
 
     A cut answer would teach the model to stop anywhere.
     """
-    rows, dropped = [], 0
-    for item in instructions:
+    rows = []
+    for item in fitting(tokenizer, instructions, max_seq_len):
         ids, labels = encode_conversation(tokenizer, item.messages)
-        if len(ids) > max_seq_len:
-            dropped += 1
-        else:
-            rows.append({"input_ids": ids, "labels": labels, "task": item.task})
-    if dropped:
-        logger.warning(
-            "%d instructions exceed %d tokens: left out", dropped, max_seq_len
-        )
+        rows.append(Row(input_ids=ids, labels=labels, task=item.task))
     return rows
+
+
+def fitting(
+    tokenizer: PreTrainedTokenizerBase,
+    instructions: Iterable[Instruction],
+    max_seq_len: int,
+) -> list[Instruction]:
+    """Those of at most ``max_seq_len`` tokens; the others are named in a warning."""
+    kept, long = [], []
+    for item in instructions:
+        fits = len(_render(tokenizer, item.messages)) <= max_seq_len
+        (kept if fits else long).append(item)
+    if long:
+        named = ", ".join(item.id for item in long[:5])
+        logger.warning(
+            "%d conversations exceed %d tokens and are left out, such as %s; raise "
+            "sft.max_seq_len to keep them",
+            len(long), max_seq_len, named,
+        )  # fmt: skip
+    return kept
 
 
 def text_rows(
