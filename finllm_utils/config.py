@@ -159,10 +159,13 @@ class SFTConfig:
     own_instructions: tuple[str, ...] = ()
     """Your conversations, .jsonl or .json: messages, ShareGPT or Alpaca. All
     join stage 2, but for a tenth that is held out; a fault is named with its line."""
+    computed_share: float = 0.2
+    """Share of stage 1's finance instructions that are formulas, tables and tool calls;
+    their answers are longer than those of the plain sums. 0: none."""
     own_share: float = 0.4
     """Share of stage 2 that is drawn from our own items (data_samples/instructions)."""
     max_own_chars: int = 1_000
-    """Our items with a longer answer are left out: see max_answer_chars."""
+    """Our items with a longer answer are left out: see max_answer_chars. 0: none."""
     method: str = "full"
     """full, lora or qlora: all weights, low-rank adapters, or adapters on a base of 4
     bits (NF4). Adapters want about ten times the learning rate."""
@@ -195,6 +198,11 @@ class SFTConfig:
             self.neftune_alpha >= 0 and self.rebalance >= 0 and self.save_every >= 0,
             f"sft.neftune_alpha={self.neftune_alpha}, sft.rebalance={self.rebalance} "
             f"and sft.save_every={self.save_every} must be 0 or more",
+        )
+        require(
+            0 <= self.computed_share <= 0.5 and 0 <= self.own_share <= 1,
+            f"sft.computed_share={self.computed_share} must be in [0, 0.5] and "
+            f"sft.own_share={self.own_share} in [0, 1]",
         )
         require(
             0 <= self.pretrain_text_share < 1,

@@ -43,16 +43,16 @@ TEXT_SHARES = {
 }
 """Pre-training text mixed into stage 1: stage 2 of pre-training's final mix."""
 STAGE2_SHARES = {
-    "insurance_qa": 0.5,
+    "insurance_qa": 0.6,
     "insurance_dialogue": 0.15,
-    "calculation": 0.05,
+    "calculation": 0.1,
     "formula": 0.05,
     "table_compute": 0.05,
     "tool_call": 0.05,
     "statute": 0.05,
     "definition": 0.05,
 }
-"""Stage 2 by task, of what our own items and dialogues leave."""
+"""Stage 2 by task, in proportion, of what our own items and dialogues leave."""
 YOURS = "yours"  # the task of the user's own conversations
 MIN_OVERLAP = 0.25
 """Stage 2 keeps answers that repeat this share of the question's character pairs."""
@@ -62,6 +62,14 @@ _TRIES = 30  # items looked at for one that is kept, before a task counts as exh
 FinanceTasks = dict[
     str, tuple[Callable[[FinanceTexts, random.Random], Iterator[Instruction]], float]
 ]
+COMPUTED_TASKS: FinanceTasks = {
+    "formula": (formulas, 0.08),
+    "table_read": (read_table, 0.02),
+    "table_compare": (compare_table, 0.03),
+    "table_compute": (compute_table, 0.03),
+}
+"""Tasks whose answers are computed, in proportion within ``sft.computed_share``; the
+caller adds tool calls, whose tools stand in a higher layer."""
 
 
 def is_heldout(source_id: str) -> bool:
@@ -170,18 +178,14 @@ def draw(
     return list(islice((item for item in candidates if passes(item)), number))
 
 
-def _finance_tasks(more: FinanceTasks | None) -> FinanceTasks:
+def _finance_tasks(cfg: SFTConfig, more: FinanceTasks | None) -> FinanceTasks:
     """Every finance task with its share of stage 1's finance instructions."""
-    return (
-        dict(more or {})
-        | FINANCE_TASKS
-        | {
-            "formula": (formulas, 0.08),
-            "table_read": (read_table, 0.02),
-            "table_compare": (compare_table, 0.03),
-            "table_compute": (compute_table, 0.03),
-        }
-    )
+    computed = COMPUTED_TASKS | dict(more or {})
+    if cfg.computed_share == 0:
+        return FINANCE_TASKS
+    scale = cfg.computed_share / sum(share for _, share in computed.values())
+    shares = {name: (task, share * scale) for name, (task, share) in computed.items()}
+    return FINANCE_TASKS | shares
 
 
 def stage1_counts(cfg: SFTConfig) -> tuple[int, int]:
@@ -221,7 +225,7 @@ def build_stage1(
         found += draw(task(general, _rng(seed, name)), number, gate.passes)
     parts: list[Instruction] = []
     for name, (task, share) in sorted(
-        _finance_tasks(more).items(), key=lambda t: t[1][1]
+        _finance_tasks(cfg, more).items(), key=lambda t: t[1][1]
     ):
         last = name == "insurance_qa"  # the largest pool takes what is left
         number = num_finance - len(parts) if last else round(num_finance * share)
@@ -260,7 +264,7 @@ def build_stage2(
         ) and gate.passes(item)
 
     plain = replace(finance, plain_questions=True)
-    streams = {name: task for name, (task, _) in _finance_tasks(more).items()}
+    streams = {name: task for name, (task, _) in _finance_tasks(cfg, more).items()}
     streams["insurance_dialogue"] = insurance_dialogue
     own = own_instructions(cfg, heldout=False)
     ours = [item for item in own if item.task == "own_finance"]
@@ -302,7 +306,7 @@ def build_heldout(
     for name, task in GENERAL_TASKS.items():
         stream = task(general, _rng(seed, f"heldout/{name}"))
         found += draw(stream, cfg.num_heldout_per_task, gate.passes)
-    for name, (task, _) in _finance_tasks(more).items():
+    for name, (task, _) in _finance_tasks(cfg, more).items():
         number = cfg.num_heldout_per_task
         if name == "insurance_qa":
             number = cfg.num_heldout_answers
