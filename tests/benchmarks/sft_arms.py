@@ -5,6 +5,7 @@ up to 05 are done.
 """
 
 import random
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -119,6 +120,7 @@ def forget(
         rows = sft.conversation_rows(tokenizer, sets["stage2"], cfg.sft.max_seq_len)
         rates = (cfg.sft.learning_rate_stage2, cfg.sft.num_epochs_stage2)
         stages.append(("sft2", rows[: 20 if quick else None], *rates))
+    places = {name: Path(work) / f"{name}_{seed}_{mixed}" for name, *_ in stages}
     model = load_model(start)
     if mixed and seed == 0:
         found |= measures(model, tokenizer, cfg, sets["heldout"], "pretrained", quick)
@@ -126,9 +128,11 @@ def forget(
         tuning.train_sft(
             model, tokenizer, rows, cfg=cfg.sft, runtime=cfg.runtime, seed=seed,
             learning_rate=rate, num_epochs=epochs,
-            checkpoints=Path(work) / f"{name}_{seed}_{mixed}",
+            checkpoints=places[name],
         )  # fmt: skip
         found |= measures(model, tokenizer, cfg, sets["heldout"], name, quick)
+    for place in places.values():
+        shutil.rmtree(place)
     report_back(found)
 
 
