@@ -50,6 +50,8 @@ CFG = dataclasses.replace(
     num_stage2=60,
     num_heldout_answers=20,
     num_heldout_per_task=3,
+    computed_share=0.2,
+    max_own_chars=100,
 )
 
 
@@ -304,6 +306,9 @@ def test_own_items_go_where_they_belong_and_fit(built):
     assert {i.task for i in stage1 if i in ours} == {"own_general"}
     assert {i.task for i in stage2 if i in ours} == {"own_finance"}
     assert sum(i in ours for i in stage2) == round(CFG.own_share * CFG.num_stage2)
+    finance = [i.task for i in stage1 if i.domain == "finance"]
+    computed = sum(task in ins.COMPUTED_TASKS for task in finance)
+    assert computed / len(finance) == pytest.approx(CFG.computed_share, abs=0.07)
     assert any(i in ours for i in heldout)
     for item in ours:
         answers = [t.content for t in item.messages if t.role == "assistant"]
@@ -329,3 +334,13 @@ def test_your_conversations_all_join_stage_2_but_the_held_out(tmp_path):
     path.write_text(json.dumps({"instruction": "问", "output": ""}), "utf-8")
     with pytest.raises(ValueError, match=r"ours.jsonl, line 1.*empty"):
         ins.own_instructions(cfg, heldout=False)
+
+
+def test_neither_own_nor_computed_items_when_switched_off(built):
+    cfg = dataclasses.replace(CFG, computed_share=0.0, max_own_chars=0)
+    general, finance = built[3]
+    stage1 = ins.build_stage1(cfg, general, finance, heldout_gate(30), 0)
+    stage2 = ins.build_stage2(cfg, finance, heldout_gate(30), 0)
+    tasks = {i.task for i in stage1 + stage2}
+    assert not tasks & {"own_general", "own_finance", *ins.COMPUTED_TASKS}
+    assert (len(stage1), len(stage2)) == (150, 60)
