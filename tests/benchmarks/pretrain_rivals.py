@@ -70,6 +70,12 @@ def ours(
     size: str, bins: str, steps: int, skip: int, dtype: str, changes: dict
 ) -> None:
     """Our loop with the course's defaults; ``changes`` are fields of its settings."""
+    report_back(_ours(size, bins, steps, skip, dtype, changes))
+
+
+def _ours(
+    size: str, bins: str, steps: int, skip: int, dtype: str, changes: dict
+) -> dict:
     model = new_model(size)
     cfg = replace(settings(size, steps), **changes)
     times: list[float] = []
@@ -78,7 +84,7 @@ def ours(
         embedding_names=embedding_names(model), seed=0,
         on_log=lambda step, values: times.append(time.perf_counter()),
     )  # fmt: skip
-    _report(model, times, skip, cfg.tokens_per_step, result.losses)
+    return _row(model, times, skip, cfg.tokens_per_step, result.losses)
 
 
 class _Rows(torch.utils.data.Dataset):
@@ -139,29 +145,27 @@ def trainer(size: str, bins: str, steps: int, skip: int, tuned: bool) -> None:
     out = Trainer(
         model=model, args=arguments, train_dataset=data, callbacks=[Clock()]
     ).train()
-    _report(model, times, skip, cfg.tokens_per_step, [out.training_loss])
+    report_back(_row(model, times, skip, cfg.tokens_per_step, [out.training_loss]))
 
 
-def _report(
+def _row(
     model: torch.nn.Module,
     times: list[float],
     skip: int,
     tokens: int,
     losses: Sequence[float],
-) -> None:
+) -> dict:
     steps = len(times) - 1 - skip
     if steps < 1:
         raise RuntimeError(f"{len(times)} steps with {skip} to skip leave none to time")
     seconds = times[-1] - times[skip]
-    report_back(
-        {
-            "tokens_per_s": tokens * steps / seconds,
-            "steps": steps,
-            "loss": losses[-1],
-            "mean_loss": sum(losses) / len(losses),
-            "flops_per_token": flops_per_token(model, _tokens_a_row(model)),
-        }
-    )
+    return {
+        "tokens_per_s": tokens * steps / seconds,
+        "steps": steps,
+        "loss": losses[-1],
+        "mean_loss": sum(losses) / len(losses),
+        "flops_per_token": flops_per_token(model, _tokens_a_row(model)),
+    }
 
 
 def _tokens_a_row(model: torch.nn.Module) -> int:
@@ -169,8 +173,24 @@ def _tokens_a_row(model: torch.nn.Module) -> int:
     return next(s[3] for s in SHAPES.values() if s[0].hidden_size == wanted)
 
 
-def peak(repeats: int) -> None:
-    """Best bfloat16 matmul rate of the three sizes, in TFLOP/s."""
+def utilised(size: str, bins: str, steps: int, skip: int) -> None:
+    """Our loop between two measurements of the matmul rate, in one process.
+
+    The rate of a shared machine swings: only what was measured next to the steps tells
+    their share of it. The better of the two counts, so that the share is not flattered.
+    """
+    before = matmul_rates(5)
+    row = _ours(size, bins, steps, skip, "bfloat16", {})
+    after = matmul_rates(5)
+    peak = max(*before.values(), *after.values())
+    achieved = row["tokens_per_s"] * row["flops_per_token"] / 1e12
+    report_back(
+        row | {"tflops": peak, "mfu": achieved / peak, "before": before, "after": after}
+    )
+
+
+def matmul_rates(repeats: int) -> dict[str, float]:
+    """Best bfloat16 matmul rate by size, in TFLOP/s."""
     best = {}
     for size in (1_024, 2_048, 4_096):
         a, b = (torch.randn(size, size).bfloat16() for _ in range(2))
@@ -180,7 +200,7 @@ def peak(repeats: int) -> None:
             (a @ b)[0, 0].item()
             times.append(time.perf_counter() - began)
         best[str(size)] = 2 * size**3 / min(times) / 1e12
-    report_back({"tflops": max(best.values()), "by_size": best})
+    return best
 
 
 def accumulated(
