@@ -8,12 +8,13 @@ sample of what was kept. ``self_instruct`` calls this; nothing is repaired.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
 from finllm_utils.corpora.laws import Law
+from finllm_utils.data.citations import ArticleBook
 from finllm_utils.data.instruction_gate import Gate
 from finllm_utils.data.wordings import Source, chinese_number
 from finllm_utils.finance.expression import evaluate
@@ -53,16 +54,12 @@ class GeneratedFilter:
         self,
         seeds: Iterable[str],
         laws: Iterable[Law],
-        invented: Callable[[str], Sequence],
         gate: Gate,
         limits: Limits = Limits(),  # noqa: B008  (frozen)
     ) -> None:
-        """Takes the seeds' questions, the laws that may be cited, and the exam gate.
-
-        Args: invented is ``ArticleBook(laws).invented``: data stands below evals.
-        """
-        self.limits, self.gate, self.invented = limits, gate, invented
-        self.articles = Articles(laws)
+        """Takes the seeds' questions, the laws that may be cited, and the exam gate."""
+        self.limits, self.gate = limits, gate
+        self.book = ArticleBook(laws)
         self.known = [shape(seed) for seed in seeds]
         self.counts: Counter[str] = Counter()
 
@@ -88,15 +85,15 @@ class GeneratedFilter:
         near = similar(question, self.known, limits.similarity)
         yield "similar", question if question in self.gate.seen else near
         yield "promise", promise(answer)
-        for c in self.articles.cited(f"{question}\n{answer}"):
-            yield "unknown law", "" if c.law in self.articles.names else c.law
-            missing = self.invented(f"《{c.law}》{c.number}")
-            yield "article", c.law + c.number if missing else ""
-        yield "quote", self.articles.misquoted(answer)
+        for citation, _, _ in self.book.cited(f"{question}\n{answer}"):
+            law = citation.law
+            yield "unknown law", "" if self.book.knows(law) else law
+            yield "article", "" if citation in self.book else "".join(citation)
+        yield "quote", misquoted(answer, self.book)
         yield "arithmetic", wrong_step(answer)
         if passage is not None:
             given = f"{question}\n{passage.label}\n{passage.text}"
-            cited = {c.law + c.number for c in self.articles.cited(answer)}
+            cited = {"".join(citation) for citation, _, _ in self.book.cited(answer)}
             yield "off source", "" if cited == {passage.label} else f"cites {cited}"
             yield "off source", unsupported(answer, given)
         if not self.gate.passes(item):  # it remembers the question of what may pass
@@ -254,72 +251,23 @@ def promise(answer: str) -> str:
     return ""
 
 
-_HAN = "零〇一二两三四五六七八九十百千"
-_ARTICLE = re.compile(rf"第\s*((?:[{_HAN}]+|\d{{1,4}})\s*条(?:之[{_HAN}])?)")
-_TITLE = re.compile(r"《([^《》]{2,60})》(?:\([^()]{1,20}\))?的?$")
-_RULES = re.compile(r"[\u4e00-\u9fff]+(?:条例|办法|细则|准则|解释|[^该本同此]法)$")
-_CHAINED = re.compile(rf"(?:第[{_HAN}\d]+[款项])*[、,和与以及或至]{{,2}}|.*[该同]法")
-_LONGEST_NAME = 40
 _QUOTE = re.compile(r"[“「『]([^”」』]+)[”」』]")
 
 
-class Cited(NamedTuple):
-    """An article cited at ``end`` of the text; ``chained`` to the one before it."""
-
-    law: str
-    number: str
-    end: int
-    chained: bool
-
-
-class Articles:
-    """The wording of articles, by short name of the law and number in characters."""
-
-    def __init__(self, laws: Iterable[Law]) -> None:
-        self.texts = {
-            (plain(law.short_name), article.number_zh): article.text
-            for law in laws
-            for article in law.articles
-        }
-        self.names = {name for name, _ in self.texts}
-
-    def cited(self, text: str) -> list[Cited]:
-        """Articles cited with a law: 《保险法》第十六条, 保险法第16条, 、第二十三条."""
-        text, found = plain(text), []
-        for match in _ARTICLE.finditer(text):
-            law = self._named(text[: match.start()].rstrip())
-            gap = text[found[-1].end : match.start()] if found else "。"
-            chained = not law and bool(_CHAINED.fullmatch(gap.strip()))
-            if law or chained:
-                name = (law or found[-1].law).removeprefix("中华人民共和国")
-                number = re.sub(r"\d+", lambda m: chinese_number(int(m[0])), match[1])
-                number = "第" + re.sub(r"\s", "", number).replace("〇", "零")
-                found.append(Cited(name, number, match.end(), chained))
-        return found
-
-    def _named(self, before: str) -> str:
-        """The law whose name ends ``before``; empty for none."""
-        if title := _TITLE.search(before):
-            return title[1]
-        for size in range(_LONGEST_NAME, 1, -1):
-            if before[-size:] in self.names:
-                return before[-size:]
-        rule = _RULES.search(before)
-        return rule[0] if rule else ""
-
-    def misquoted(self, text: str) -> str:
-        """Quoted words behind a citation that its article does not have."""
-        found, text, allowed = self.cited(text), plain(text), ""
-        for i, c in enumerate(found):
-            wording = folded(self.texts.get((c.law, c.number), ""))
-            allowed = allowed + wording if c.chained else wording
-            stop = found[i + 1].end if i + 1 < len(found) else len(text)
-            clause = re.split(r"[。;!?\n]", text[c.end : stop], maxsplit=1)[0]
-            for quote in _QUOTE.finditer(clause):
-                for part in re.split(r"…+|\.{3,}", quote[1]):
-                    if folded(part) not in allowed:
-                        return quote[0]
-        return ""
+def misquoted(text: str, book: ArticleBook) -> str:
+    """Quoted words behind a citation that its article does not have."""
+    text, allowed = plain(text), ""
+    found = book.cited(text)
+    for i, (citation, end, chained) in enumerate(found):
+        wording = folded(book.text(citation))
+        allowed = allowed + wording if chained else wording
+        stop = found[i + 1].end if i + 1 < len(found) else len(text)
+        clause = re.split(r"[。;!?\n]", text[end:stop], maxsplit=1)[0]
+        for quote in _QUOTE.finditer(clause):
+            for part in re.split(r"…+|\.{3,}", quote[1]):
+                if folded(part) not in allowed:
+                    return quote[0]
+    return ""
 
 
 _DIGITS = r"\d+(?:\.\d+)?"

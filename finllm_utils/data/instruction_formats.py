@@ -46,20 +46,29 @@ def read_instructions(
     an unknown form or role, roles out of order, an empty turn, broken characters, an
     identifier that was there before.
     """
-    path, seen, found = Path(path), {}, []
+    path, found = Path(path), []
+    seen: dict[str, str] = {}
     for number, row in _rows(path):
         where = f"{path}, {'line' if path.suffix == '.jsonl' else 'item'} {number}"
         item = _instruction(row, where, f"{path.name}/{number}", task, domain)
-        if item.id in seen:
-            raise ValueError(
-                f"{where}: id {item.id!r} stands at {seen[item.id]} already; give each "
-                "item its own, since reports tell items apart by it"
-            )
-        seen[item.id] = number
+        require_new_id(item.id, where, seen)
         found.append(item)
     if not found:
         raise ValueError(f"{path}: no conversation in it; give at least one")
     return found
+
+
+def require_new_id(item_id: str, where: str, seen: dict[str, str]) -> None:
+    """Notes in ``seen``, {id: place}, that ``item_id`` stands at ``where``.
+
+    Raises: ValueError naming both places when it stood somewhere before.
+    """
+    if item_id in seen:
+        raise ValueError(
+            f"{where}: id {item_id!r} stands at {seen[item_id]} already; give each "
+            "item its own, since reports tell items apart by it"
+        )
+    seen[item_id] = where
 
 
 def require_conversation(messages: Iterable[ChatTurn], where: str) -> None:

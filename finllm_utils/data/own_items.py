@@ -1,8 +1,9 @@
 """The project's own instruction items, and what of an answer can be proved by rule.
 
-Read and checked line by line: order of roles, unique ids, every sum recomputed. Figures
-and cited articles of a text are found here too; ``instruction_quality`` scores with
-them. The items lie in data_samples/instructions/items, one file an area.
+Read and checked line by line: order of roles, unique ids, every sum recomputed. Whether
+the law has a cited article and whether a figure is supported is asked here too;
+``instruction_quality`` scores with it. The items lie in
+data_samples/instructions/items, one file an area.
 """
 
 import hashlib
@@ -14,12 +15,14 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 
 from finllm_utils.corpora.laws import laws
-from finllm_utils.data.instruction_formats import require_conversation
-from finllm_utils.data.wordings import chinese_number
+from finllm_utils.data.citations import ARTICLE, ArticleBook, Citation, number_of
+from finllm_utils.data.figures import POWERS, Figure, figures
+from finllm_utils.data.instruction_formats import require_conversation, require_new_id
 from finllm_utils.finance.expression import evaluate
 from finllm_utils.records import ChatTurn, Instruction, numbered_lines
 
@@ -37,19 +40,10 @@ TASKS = (
 )  # fmt: skip
 KINDS = ("single", "multi")
 HELDOUT_SHARE = 0.1
-_SCALE = {
-    "%": 1e-2, "百分点": 1e-2, "‰": 1e-3, "基点": 1e-4, "BP": 1e-4, "bp": 1e-4,
-    "万": 1e4, "亿": 1e8, "万亿": 1e12,
-}  # fmt: skip
 _SUM = re.compile(r"([-+*/().%\d^]{3,})[=≈]-?(\d+(?:\.\d+)?)")
 _SIGNS = str.maketrans("×÷＋－−–＝（）［］[]％", "*/+---=()()()%")
 _UNITS = re.compile(r"[ ,元年月天日份股次期个]")  # may stand inside a written sum
 _FIELDS = ("id", "area", "task", "kind", "messages", "basis")
-_FIGURE = re.compile(
-    r"(?<![\d.])(\d+(?:,\d{3})*(?:\.\d+)?)(?: ?个?(%|‰|万亿|万|亿|百分点|基点|BP|bp))?"
-)
-_NUMBER = r"[零〇一二三四五六七八九十百千]+|\d{1,4}"
-_ARTICLE = re.compile(rf"第({_NUMBER})条(之[一二三四五六七八九十]+)?")
 _SAME_LAW = re.compile(r"(?:本|该|同|此)法$")
 _OTHER_RULES = re.compile(
     r"(?:法|条例|办法|规定|准则|细则|解释|指引|规则|章程|合同|协议|条款|通知)$"
@@ -61,13 +55,6 @@ class Check(NamedTuple):
 
     expr: str
     value: str
-
-
-class Figure(NamedTuple):
-    """A number as it stands in a text; ``unit`` is %, 万, 亿 and the like, or empty."""
-
-    value: Decimal
-    unit: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,12 +101,7 @@ def read_own_items(folder: Path | str = ITEMS_FOLDER) -> list[OwnItem]:
         for number, row in numbered_lines(path):
             where = f"{path}, line {number}"
             item = _item(row, where)
-            if item.id in seen:
-                raise ValueError(
-                    f"{where}: id {item.id!r} stands at {seen[item.id]} already; give "
-                    "each item its own"
-                )
-            seen[item.id] = where
+            require_new_id(item.id, where, seen)
             found.append(item)
     return found
 
@@ -134,36 +116,25 @@ def split_of(item: OwnItem) -> str:
     return "heldout" if byte < 256 * HELDOUT_SHARE else "train"
 
 
-def figures(text: str) -> list[Figure]:
-    """The numbers of ``text`` in order, without grouping commas.
-
-    Example: figures("约 1,250.50 万元，占3%") has 1250.50 with 万 and 3 with %.
-    """
-    found = _FIGURE.finditer(text.replace("％", "%"))
-    return [Figure(Decimal(m[1].replace(",", "")), m[2] or "") for m in found]
-
-
 def cited_articles(turns: Iterable[ChatTurn]) -> list[tuple[str, str, bool]]:
     """(law, article, whether the law has it) of each citation by the assistant.
 
-    A bare 第…条 belongs to the law cited before it. Citations of rules that are no law
-    in force (条例, 办法, contracts) are left out, since nothing here could prove them.
+    A bare 第…条 belongs to the law cited before it, in whichever turn. Citations of
+    rules that are no law in force (条例, 办法, contracts) are left out, since nothing
+    here could prove them; ``ArticleBook.cited`` names them, to have them refused.
     """
-    known, found, law = _article_numbers(), [], ""
+    book, found, law = _laws_in_force(), [], ""
     for turn in turns:
-        for match in _ARTICLE.finditer(turn.content):
-            before = turn.content[: match.start()].rstrip("》")
-            named = max((n for n in known if before.endswith(n)), key=len, default="")
-            if named:
+        text = normalize("NFKC", turn.content)
+        for match in ARTICLE.finditer(text):
+            before = text[: match.start()].rstrip("》")
+            if named := book.law_before(before):
                 law = named
             elif _OTHER_RULES.search(before) and not _SAME_LAW.search(before):
                 law = ""
             if law and turn.role == "assistant":
-                number = match[1]
-                if number.isdecimal():
-                    number = chinese_number(int(number))
-                article = f"第{number}条{match[2] or ''}"
-                found.append((law, article, article in known[law]))
+                cited = Citation(law, number_of(match))
+                found.append((*cited, cited in book))
     return found
 
 
@@ -196,7 +167,7 @@ def _is_small(figure: Figure) -> bool:
 def _readings(value: Decimal, unit: str) -> list[tuple[float, float]]:
     """(value, size of its last digit), as written and with its unit counted in."""
     step = 10.0 ** value.as_tuple().exponent
-    scales = {1.0, _SCALE.get(unit, 1.0)}
+    scales = {1.0, 10.0 ** POWERS.get(unit, 0)}
     return [(float(value) * scale, step * scale) for scale in sorted(scales)]
 
 
@@ -231,10 +202,8 @@ def _follows(row: Sequence[tuple[float, float]], known: Sequence[float]) -> bool
 
 
 @cache
-def _article_numbers() -> dict[str, frozenset[str]]:
-    """{short name of a law in force: its articles}."""
-    return {law.short_name: frozenset(a.number_zh for a in law.articles)
-            for law in laws()}  # fmt: skip
+def _laws_in_force() -> ArticleBook:
+    return ArticleBook(laws())
 
 
 def _item(row: Mapping, where: str) -> OwnItem:

@@ -13,14 +13,22 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 from unicodedata import normalize
 
 from finllm_utils.corpora.laws import Article, Law
+from finllm_utils.data.citations import (
+    ARTICLE,
+    TITLE,
+    ArticleBook,
+    Citation,
+    number_of,
+    short_name,
+)
+from finllm_utils.data.figures import figures_in_full, in_full
+from finllm_utils.data.instruction_formats import require_new_id
 from finllm_utils.data.wordings import chinese_number, fill, sentences
-from finllm_utils.evals.grounded import ArticleBook, Citation
 from finllm_utils.evals.multiturn import Reply
 from finllm_utils.intervals import Interval, wilson_interval
 from finllm_utils.records import ChatTurn, numbered_lines
@@ -28,14 +36,7 @@ from finllm_utils.records import ChatTurn, numbered_lines
 DATA_FILES = ("data_samples/exams",)
 LACKING = ("missing_figure", "future", "private", "not_in_text", "not_shown")
 """Why there is no answer; not_shown: a contract or product nowhere to be seen."""
-_NUMBER = re.compile(
-    r"((?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?)\s*(万?亿|[千百]?万)?"
-)
-_POWER = {"万亿": 12, "亿": 8, "千万": 7, "百万": 6, "万": 4}
-_LAW_OR_ARTICLE = re.compile(
-    r"《([^《》]{2,60})》|第\s*([零〇一二两三四五六七八九十百千\d]+)\s*条(之[一二三四五])?"
-)
-_LIST_MARK = re.compile(r"(?m)^\s*\d\d?([、)）]|[.．](?!\d))|[(（]\d\d?[)）]|[①-⑳]")
+_LAW_OR_ARTICLE = re.compile(f"{TITLE}|{ARTICLE.pattern}")
 _WORDINGS = (
     "《{law}》第几条规定：“{text}”请写出法律名称和条号。",
     "“{text}”这句话写在《{law}》的哪一条？请答法律名称和条号。",
@@ -49,18 +50,15 @@ class StatutePrompt:
     """A question for the article that a sentence of a known law stands in."""
 
     prompt: str
-    names: tuple[str, ...]  # the law's full and short name
-    numbers: tuple[str, ...]  # the article's: 第十六条, 第16条
+    article: Citation
 
     def marks(self, answer: str, book: ArticleBook) -> dict[str, bool]:
         """What the answer counts as; none of them when it cites a wrong, real one."""
-        cited = cited_articles(answer, self.names[0], book)
-        false = [c for c in cited if book.invented(f"《{c.law}》{c.number}")]
-        true = [c for c in cited if c.law in self.names and c.number in self.numbers]
+        cited = set(cited_articles(answer, self.article.law, book))
         return {
-            "articles_invented": bool(false),
+            "articles_invented": any(citation not in book for citation in cited),
             "articles_none": not cited,
-            "articles_right": bool(cited) and true == cited,
+            "articles_right": cited == {self.article},
         }
 
 
@@ -85,8 +83,7 @@ def statute_prompts(
     return [
         StatutePrompt(
             prompt=fill(_WORDINGS, rng, law=law.name, text=sentence),
-            names=tuple(normalize("NFKC", n) for n in (law.name, law.short_name)),
-            numbers=(article.number_zh, f"第{article.number}条"),
+            article=Citation(short_name(law.name), article.number_zh),
         )
         for law, article, sentence in drawn[:number]
     ]
@@ -110,39 +107,18 @@ def _askable(law: Law) -> Iterator[tuple[Article, str]]:
 def cited_articles(answer: str, asked: str, book: ArticleBook) -> list[Citation]:
     """Every article that an answer to a question for the law ``asked`` cites.
 
-    A bare number belongs to the law named last, at first the one that was asked for.
+    A bare number belongs to the law named last, at first the one that was asked for:
+    unlike ``ArticleBook.cited`` no article may go uncounted, since there is a question.
     Names count in 《》, and without it when the book knows them.
     """
     plain, law, found = normalize("NFKC", answer), asked, []
     for match in _LAW_OR_ARTICLE.finditer(plain):
-        if match[1]:
-            law = match[1]
+        if match["law"]:
+            law = short_name(match["law"])
             continue
-        before = plain[max(0, match.start() - 60) : match.start()]
-        tails = (before[i:] for i in range(len(before)))
-        law = next((tail for tail in tails if book.knows(tail)), law)
-        number = match[2].replace("〇", "零").replace("两", "二")
-        found.append(Citation(law, f"第{number}条{match[3] or ''}"))
+        law = book.law_before(plain[: match.start()]) or law
+        found.append(Citation(law, number_of(match)))
     return found
-
-
-def _value(match: re.Match[str]) -> str:
-    value = Decimal(match[1].replace(",", ""))
-    return f"{value.scaleb(_POWER.get(match[2], 0)).normalize():f}"
-
-
-def in_full(text: str) -> str:
-    """``text`` with every amount in plain digits: 1.20万元 and 12,000元 are 12000元."""
-    return _NUMBER.sub(_value, normalize("NFKC", text))
-
-
-def figures_in_full(text: str) -> set[str]:
-    """Figures of ``text`` in plain digits, without the marks of a list.
-
-    Unlike ``grounded.figures`` it keeps the 2 of an answer that begins with 2.18%.
-    """
-    plain = normalize("NFKC", _LIST_MARK.sub("", text))
-    return {_value(match) for match in _NUMBER.finditer(plain)}
 
 
 def _plain(text: str) -> str:
@@ -259,18 +235,19 @@ def read_items(path: Path, kind: type[Item]) -> tuple[Item, ...]:
     Raises: ValueError naming file, line and item for wrong fields, an id that comes
     twice, or an item with a fault.
     """
-    items: dict[str, Item] = {}
+    items: list[Item] = []
+    seen: dict[str, str] = {}
     for number, row in numbered_lines(Path(path)):
         where = f"{path}, line {number}"
         try:
             item = kind(**row)
         except TypeError as error:  # names the field that is missing or unknown
             raise ValueError(f"{where}: {error}") from error
-        fault = "comes twice; give it another id" if item.id in items else item.fault()
-        if fault:
+        require_new_id(item.id, where, seen)
+        if fault := item.fault():
             raise ValueError(f"{where}: {item.id}: {fault}")
-        items[item.id] = item
-    return tuple(items.values())
+        items.append(item)
+    return tuple(items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +315,7 @@ class Hallucination:
 class Exam:
     """All that a model is asked, and the book of articles that exist.
 
-    Raises: ValueError for a part without items, or a law that the book lacks.
+    Raises: ValueError for a part without items, or an article that the book lacks.
     """
 
     statutes: Sequence[StatutePrompt]
@@ -348,9 +325,9 @@ class Exam:
 
     def __post_init__(self) -> None:
         both = {item.answerable for item in self.questions} == {True, False}
-        known = all(self.book.knows(item.names[0]) for item in self.statutes)
+        known = all(item.article in self.book for item in self.statutes)
         if not (self.statutes and self.passages and both and known):
-            parts = "statute prompts from laws of its book, both kinds of questions"
+            parts = "statute prompts for articles of its book, both kinds of questions"
             raise ValueError(f"an exam needs {parts} and passages")
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from finllm_utils.corpora.laws import Article, Law
-from finllm_utils.hub.numerals import NUMBER, normalise, parse_number
+from finllm_utils.data.citations import ARTICLE
+from finllm_utils.hub.numerals import normalise, parse_number
 from finllm_utils.hub.search import SearchIndex
 
 _FILLER = re.compile(
@@ -95,10 +96,7 @@ class LawBook:
         )
 
 
-_ARTICLE = re.compile(rf"第\s*(?P<n>{NUMBER})\s*条")
-
-
 def article_number(question: str) -> int | None:
     """The article asked for: 第十六条, 第 16 条, 第一百四十五条."""
-    match = _ARTICLE.search(normalise(question))
-    return int(parse_number(match["n"])) if match else None
+    match = ARTICLE.search(normalise(question))
+    return int(parse_number(match["number"])) if match else None

@@ -10,24 +10,23 @@ import pytest
 from finllm_utils.corpora.laws import laws
 from finllm_utils.corpora.sources import training_laws
 from finllm_utils.data import generated_filters as flt
+from finllm_utils.data.citations import ArticleBook
 from finllm_utils.data.decontaminate import HeldoutIndex
 from finllm_utils.data.instruction_gate import Gate
 from finllm_utils.data.own_items import read_own_items
 from finllm_utils.data.wordings import Source, one_turn
-from finllm_utils.evals.grounded import ArticleBook
 
 LIMITS = flt.Limits()
 
 
 @cache
-def articles() -> flt.Articles:
-    return flt.Articles(training_laws())
+def book() -> ArticleBook:
+    return ArticleBook(training_laws())
 
 
 def judge(seeds=(), gate=None, **limits) -> flt.GeneratedFilter:
-    book = ArticleBook(training_laws())
     return flt.GeneratedFilter(
-        seeds, training_laws(), book.invented, gate or Gate(), flt.Limits(**limits)
+        seeds, training_laws(), gate or Gate(), flt.Limits(**limits)
     )
 
 
@@ -171,33 +170,6 @@ def test_false_steps_are_found(text):
     assert flt.wrong_step(text)
 
 
-def test_citations_in_every_form():
-    text = (
-        "依照《保险法》第十六条第二款、第二十三条，《中华人民共和国商业银行法》（2015年修正）"
-        "第40条，社会保险法第五十八条，该法第六十二条，储蓄管理条例第二十条；合同第三条。"
-    )
-    assert [(c.law, c.number) for c in articles().cited(text)] == [
-        ("保险法", "第十六条"),
-        ("保险法", "第二十三条"),
-        ("商业银行法", "第四十条"),
-        ("社会保险法", "第五十八条"),
-        ("社会保险法", "第六十二条"),
-        ("储蓄管理条例", "第二十条"),
-    ]
-
-
-def test_known_articles_are_those_of_the_article_book():
-    book, seen = ArticleBook(training_laws()), 0
-    for law in [law for law in training_laws() if "《" not in law.name][::25]:
-        own = [law.articles[0].number_zh, law.articles[-1].number_zh]
-        for number in [n for n in own if n.startswith("第")] + ["第三千条"]:
-            (cited,) = articles().cited(f"按照《{law.name}》{number}办理")
-            known = (cited.law, cited.number) in articles().texts
-            assert known != bool(book.invented(f"《{law.name}》{number}"))
-            seen += known
-    assert seen > 10
-
-
 @pytest.mark.parametrize(
     ("text", "is_wrong"),
     [
@@ -210,7 +182,7 @@ def test_known_articles_are_those_of_the_article_book():
     ],
 )
 def test_quoted_words_stand_in_the_cited_article(text, is_wrong):
-    assert bool(articles().misquoted(text)) == is_wrong
+    assert bool(flt.misquoted(text, book())) == is_wrong
 
 
 @pytest.mark.parametrize(
@@ -271,18 +243,16 @@ def own_turns() -> tuple[tuple[str, str], ...]:
 
 def test_hand_written_answers_pass():
     """At most one in fifty is refused: English texts, and short or declining answers."""
-    book, all_laws = ArticleBook(laws()), flt.Articles(laws())
-    refused = []
+    all_laws, refused = ArticleBook(laws()), []
     for question, answer in own_turns():
-        cited = all_laws.cited(f"{question}\n{answer}")
         faults = (
             flt.bad_length(question, answer, LIMITS),
             flt.refusal(answer),
             flt.foreign(question, answer, LIMITS.min_chinese),
             flt.broken(question, answer),
             flt.promise(answer),
-            [c for c in cited if book.invented(f"《{c.law}》{c.number}")],
-            all_laws.misquoted(answer),
+            all_laws.invented(f"{question}\n{answer}"),
+            flt.misquoted(answer, all_laws),
             flt.wrong_step(answer),
         )
         refused += [question] if any(faults) else []

@@ -110,7 +110,7 @@ def talk(*turns):
         ),
         ({"instruction": "q", "output": 3}, "message 2: text was expected, got 3"),
         ({"instruction": "q", "output": "a", "history": ["x"]}, "history 1: expected a pair"),
-        ({"id": "same", **MESSAGES}, "line 2: id 'same' stands at 1 already"),
+        ({"id": "same", **MESSAGES}, "x.jsonl, line 1 already; give each item its own"),
         ({"domain": "law", **MESSAGES}, "domain 'law'; write general or finance"),
         ("{broken", "line 2: broken JSON"),
     ],

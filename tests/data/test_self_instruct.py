@@ -20,7 +20,6 @@ from finllm_utils.data.generated_filters import REASONS, GeneratedFilter
 from finllm_utils.data.instruction_formats import require_conversation
 from finllm_utils.data.instruction_gate import Gate, heldout_gate, question_of
 from finllm_utils.data.wordings import Source, one_turn
-from finllm_utils.evals.grounded import ArticleBook
 from finllm_utils.records import Instruction, read_records, write_records
 
 SEEDS = [
@@ -40,8 +39,7 @@ ARTICLE = Source("laws/票据法/第九条", "更改的票据无效。", "票据
 
 
 def judge(seeds=(), gate=None) -> GeneratedFilter:
-    laws = training_laws()
-    return GeneratedFilter(seeds, laws, ArticleBook(laws).invented, gate or Gate())
+    return GeneratedFilter(seeds, training_laws(), gate or Gate())
 
 
 def test_a_prompt_shows_its_seeds_and_asks_for_the_form():
