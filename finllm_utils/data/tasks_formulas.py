@@ -1,25 +1,33 @@
-"""Seventeen money problems with worked steps: loans, deposits, bonds, funds, tax, risk.
+"""Money problems with worked steps: loans, deposits, bonds, funds, tax, risk.
 
 The question states every rate and rule, except the statutory income tax table. Figures
 come from ``finllm_utils.finance`` or, where it has no calculator, from Decimal here;
 amounts are rounded half up to the cent. None of ``tasks_finance``'s six is repeated.
+Those of risk and leverage are in ``tasks_formulas_risk``.
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
-from functools import partial
 from itertools import cycle
 
+from finllm_utils.data.formula_parts import (
+    Maker,
+    makers,
+    markdown_table,
+    multiple,
+    parse_wordings,
+    plain,
+    scaled,
+)
 from finllm_utils.data.tasks_finance import FinanceTexts
-from finllm_utils.data.wordings import fill, one_turn
+from finllm_utils.data.tasks_formulas_risk import RISK_FORMULAS
+from finllm_utils.data.wordings import one_turn
 from finllm_utils.finance import bonds, interest
 from finllm_utils.finance.conventions import exact, round_half_up
 from finllm_utils.finance.loans import loan_equal_payment
 from finllm_utils.records import Instruction
 
-Key = dict[str, str]
-"""Inputs (rates in percent) and exact results of a problem; ``result`` is the last."""
 TAX_BRACKETS = (
     (36_000, 3, 0), (144_000, 10, 2_520), (300_000, 20, 16_920), (420_000, 25, 31_920),
     (660_000, 30, 52_920), (960_000, 35, 85_920), (10**9, 45, 181_920),
@@ -164,39 +172,14 @@ A 资本充足率 = ({core} + {other} + {second}) ÷ {assets} = {result}%，{met
 """Per problem: questions (Q) and the answer (A); a line break is no part of them."""
 
 
-def _parse(text: str) -> dict[str, tuple[tuple[str, ...], str]]:
-    found = {}
-    for block in text.split("\n# ")[1:]:
-        name, _, body = block.partition("\n")
-        *asked, answer = ("\n" + body.replace("\nA ", "\nQ ")).split("\nQ ")[1:]
-        wordings = tuple(question.replace("\n", "") for question in asked)
-        found[name] = wordings, answer.replace("\n", "")
-    return found
-
-
-WORDINGS = _parse(TEXTS)
-
-
-def _draw(rng: random.Random, low: str, high: str, step: str) -> Decimal:
-    """A multiple of ``step`` from low to high, without closing zeros."""
-    unit = Decimal(step)
-    number = rng.randint(int(Decimal(low) / unit), int(Decimal(high) / unit))
-    return _plain(number * unit)
-
-
-def _places(rng: random.Random, low: int, high: int, places: int) -> Decimal:
-    return Decimal(rng.randint(low, high)).scaleb(-places)
-
-
-def _plain(value: Decimal) -> Decimal:
-    return Decimal(format(value.normalize(), "f"))
+WORDINGS = parse_wordings(TEXTS)
 
 
 def _mortgage(rng: random.Random) -> dict:
     wan, months = rng.randint(30, 320), rng.choice((120, 180, 240, 300, 360))
-    lpr = _draw(rng, "3", "4.8", "0.05")
+    lpr = multiple(rng, "3", "4.8", "0.05")
     points = rng.choice((-80, -60, -45, -30, -20, 10, 20, 30, 60))
-    rate, gap = _plain(lpr + Decimal(points) / 100), _plain(abs(Decimal(points)) / 100)
+    rate, gap = plain(lpr + Decimal(points) / 100), plain(abs(Decimal(points)) / 100)
     got = loan_equal_payment(Decimal(wan * 10_000), rate / 100, months).monthly_payment
     word, sign = ("加", "+") if points > 0 else ("减", "-")
     names = dict(wan=wan, principal=wan * 10_000, months=months, years=months // 12)
@@ -206,7 +189,7 @@ def _mortgage(rng: random.Random) -> dict:
 
 def _prepayment(rng: random.Random) -> dict:
     wan, months = rng.randint(5, 60), rng.randrange(60, 337, 12)
-    rate, left = _draw(rng, "3", "5", "0.05"), wan + rng.randint(20, 150)
+    rate, left = multiple(rng, "3", "5", "0.05"), wan + rng.randint(20, 150)
     got = loan_equal_payment(Decimal(wan * 10_000), rate / 100, months).total_interest
     return dict(wan=wan, left=left, months=months, rate=rate, result=got)
 
@@ -223,18 +206,18 @@ def _monthly_irr(principal: Decimal, payment: Decimal, months: int) -> Decimal:
 
 
 def _instalment(rng: random.Random) -> dict:
-    months, fee = rng.choice((3, 6, 12, 18, 24)), _draw(rng, "0.3", "0.9", "0.05")
+    months, fee = rng.choice((3, 6, 12, 18, 24)), multiple(rng, "0.3", "0.9", "0.05")
     bill = months * 100 * rng.randint(3, 30)
     paid = Decimal(bill) / months + bill * fee / 100
     irr = _monthly_irr(Decimal(bill), paid, months)
-    inputs = dict(bill=bill, months=months, fee=fee, nominal=_plain(fee * 12))
+    inputs = dict(bill=bill, months=months, fee=fee, nominal=plain(fee * 12))
     shown = dict(payment=round_half_up(paid), monthly=round_half_up(irr * 100, 4))
     return inputs | shown | dict(result=round_half_up(irr * 1200))
 
 
 def _savings_plan(rng: random.Random) -> dict:
     payment, years = rng.randrange(300, 5001, 100), rng.randint(2, 20)
-    rate, due = _draw(rng, "1.5", "8", "0.1"), rng.random() < 0.5
+    rate, due = multiple(rng, "1.5", "8", "0.1"), rng.random() < 0.5
     got = interest.annuity_future_value(Decimal(payment), rate / 1200, years * 12, due)
     said = dict(when="月初", due=" × (1 + i)") if due else dict(when="月末", due="")
     inputs = dict(payment=payment, years=years, months=years * 12, rate=rate)
@@ -243,14 +226,14 @@ def _savings_plan(rng: random.Random) -> dict:
 
 def _present_value(rng: random.Random) -> dict:
     wan, years = rng.randrange(5, 201, 5), rng.randint(2, 15)
-    rate = _draw(rng, "1.5", "6", "0.1")
+    rate = multiple(rng, "1.5", "6", "0.1")
     got = interest.present_value(Decimal(wan * 10_000), rate / 100, Decimal(years))
     return dict(wan=wan, future=wan * 10_000, years=years, rate=rate, result=got)
 
 
 def _bond_price(rng: random.Random) -> dict:
-    coupon, years = _draw(rng, "1.5", "5", "0.1"), rng.randint(2, 10)
-    rate = _plain(coupon + rng.choice((-1, 1)) * _draw(rng, "0.1", "1.2", "0.1"))
+    coupon, years = multiple(rng, "1.5", "5", "0.1"), rng.randint(2, 10)
+    rate = plain(coupon + rng.choice((-1, 1)) * multiple(rng, "0.1", "1.2", "0.1"))
     with exact():
         worth = [(1 + rate / 100) ** -k for k in range(1, years + 1)]
         price = round_half_up(coupon * sum(worth) + 100 * worth[-1])
@@ -259,8 +242,8 @@ def _bond_price(rng: random.Random) -> dict:
 
 
 def _current_yield(rng: random.Random) -> dict:
-    coupon, away = _draw(rng, "2", "6", "0.1"), _draw(rng, "2", "12", "0.5")
-    price = _plain(100 + rng.choice((-1, 1)) * away)
+    coupon, away = multiple(rng, "2", "6", "0.1"), multiple(rng, "2", "12", "0.5")
+    price = plain(100 + rng.choice((-1, 1)) * away)
     got = bonds.bond_current_yield(Decimal(100), coupon / 100, price)
     side = "低于" if price > 100 else "高于"
     return dict(coupon=coupon, price=price, side=side, result=got)
@@ -268,7 +251,10 @@ def _current_yield(rng: random.Random) -> dict:
 
 def _early_withdrawal(rng: random.Random) -> dict:
     wan, years = rng.randint(1, 50), rng.choice((1, 2, 3, 5))
-    rate, demand = _draw(rng, "1.1", "3", "0.05"), _draw(rng, "0.05", "0.3", "0.05")
+    rate, demand = (
+        multiple(rng, "1.1", "3", "0.05"),
+        multiple(rng, "0.05", "0.3", "0.05"),
+    )
     days, principal = rng.randint(30, years * 360 - 10), Decimal(wan * 10_000)
     early = interest.simple_interest(
         principal, demand / 100, Decimal(days), "days"
@@ -280,7 +266,7 @@ def _early_withdrawal(rng: random.Random) -> dict:
 
 def _simple_or_compound(rng: random.Random) -> dict:
     wan, years = rng.randint(1, 100), rng.randint(2, 10)
-    rate, principal = _draw(rng, "1.5", "6", "0.1"), Decimal(wan * 10_000)
+    rate, principal = multiple(rng, "1.5", "6", "0.1"), Decimal(wan * 10_000)
     simple = interest.simple_interest(principal, rate / 100, Decimal(years)).interest
     compound = interest.compound_interest(
         principal, rate / 100, Decimal(years)
@@ -302,7 +288,7 @@ def _income_tax(rng: random.Random) -> dict:
 
 def _redemption(rng: random.Random) -> dict:
     fees = rng.choice(REDEMPTION_FEES)
-    shares, nav = rng.randint(10, 500) * 100, _places(rng, 7000, 30_000, 4)
+    shares, nav = rng.randint(10, 500) * 100, scaled(rng, 7000, 30_000, 4)
     days = rng.choice((rng.randint(1, 29), rng.randint(30, 200), rng.randint(201, 900)))
     percent = next(Decimal(p) for limit, p in fees if days < limit)
     gross = round_half_up(shares * nav)
@@ -338,8 +324,7 @@ def _vintage(rng: random.Random) -> dict:
         lent = rng.randrange(800, 6000, 100)
         rows.append((f"{first + i}月", lent, Decimal(lent * share // 100).scaleb(-1)))
     rates = {name: round_half_up(late / lent * 100) for name, lent, late in rows}
-    table = "\n| 放款月 | 放款额（万元） | 逾期余额（万元） |\n| --- | --- | --- |\n"
-    table += "".join(f"| {name} | {lent} | {late} |\n" for name, lent, late in rows)
+    table = markdown_table(("放款月", "放款额（万元）", "逾期余额（万元）"), *rows)
     shown = "，".join(f"{name} {rate}%" for name, rate in rates.items())
     worst = max(rates, key=rates.get)
     return dict(table=table, rates=shown, worst=worst, result=rates[worst])
@@ -347,8 +332,8 @@ def _vintage(rng: random.Random) -> dict:
 
 def _fx_spread(rng: random.Random) -> dict:
     unit = rng.choice(sorted(QUOTES))
-    bid = _places(rng, *QUOTES[unit], 2)
-    offer = round_half_up(bid * _draw(rng, "1.003", "1.009", "0.0005"))
+    bid = scaled(rng, *QUOTES[unit], 2)
+    offer = round_half_up(bid * multiple(rng, "1.003", "1.009", "0.0005"))
     total = rng.randrange(1, 51) * 1000
     paid, back = (round_half_up(total * p / 100) for p in (offer, bid))
     inputs = dict(unit=unit, bid=bid, offer=offer, sum=total)
@@ -357,7 +342,7 @@ def _fx_spread(rng: random.Random) -> dict:
 
 def _money_fund(rng: random.Random) -> dict:
     start = rng.randint(3200, 6500)
-    daily = [_places(rng, start - 150, start + 150, 4) for _ in range(7)]
+    daily = [scaled(rng, start - 150, start + 150, 4) for _ in range(7)]
     got = round_half_up(sum(daily) / 7 * 365 / 100, 3)
     return dict(yields="、".join(map(str, daily)), sum=sum(daily), result=got)
 
@@ -372,21 +357,15 @@ def _capital_adequacy(rng: random.Random) -> dict:
     return inputs | dict(met=met, result=round_half_up(got))
 
 
-def _make(draw: Callable[[random.Random], dict], rng: random.Random) -> tuple:
-    key = {name: str(value) for name, value in draw(rng).items()}
-    wordings, answer = WORDINGS[draw.__name__.lstrip("_")]
-    return fill(wordings, rng, **key).strip(), fill((answer,), rng, **key), key
-
-
-FORMULAS: dict[str, Callable[[random.Random], tuple[str, str, Key]]] = {
-    draw.__name__.lstrip("_"): partial(_make, draw)
-    for draw in (
+FORMULAS: dict[str, Maker] = makers(
+    (
         _mortgage, _prepayment, _instalment, _savings_plan, _present_value, _bond_price,
         _current_yield, _redemption, _early_withdrawal, _simple_or_compound,
         _income_tax, _vat_payable, _stock_sale, _fx_spread, _money_fund, _vintage,
         _capital_adequacy,
-    )
-}  # fmt: skip
+    ),
+    WORDINGS,
+) | RISK_FORMULAS  # fmt: skip
 """By name: a maker that draws a question, its answer and its key."""
 
 
