@@ -314,3 +314,13 @@ def test_ablation_tokenizer_knows_common_characters_and_loses_nothing():
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.decode(ids) == text
         assert pieces is None or len(ids) - 1 == pieces  # one for the leading space
+
+
+@pytest.mark.parametrize(
+    ("value", "goal", "met"),
+    [(0.2, "> 0", True), (0.0, "> 0", False), (-0.25, "> 0", False),
+     (1.5, ">= 1.5", True), (1.4, ">= 1.5", False), (0.001, "<= 0.001", True)],
+)  # fmt: skip
+def test_goals_are_judged_as_written(value, goal, met, capsys):
+    harness.print_table({"figure": value}, {"figure": goal})
+    assert capsys.readouterr().out.strip().endswith("  met" if met else "NOT MET")

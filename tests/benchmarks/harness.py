@@ -7,6 +7,7 @@ which have none of our dependencies, measure themselves with ``measured``.
 import contextlib
 import hashlib
 import json
+import operator
 import os
 import platform
 import resource
@@ -258,7 +259,10 @@ def print_table(figures: Mapping[str, float], goals: Mapping[str, str]) -> None:
         print(f"{line}  {_judged(value, goals[key])}" if key in goals else line)
 
 
+_COMPARE = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
+
+
 def _judged(value: float, goal: str) -> str:
     sign, bound = goal.split()
-    met = value >= float(bound) if sign == ">=" else value <= float(bound)
+    met = _COMPARE[sign](value, float(bound))
     return f"{goal:>10}  {'met' if met else 'NOT MET'}"
