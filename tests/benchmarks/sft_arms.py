@@ -4,10 +4,10 @@ Every function ends with ``report_back``. ``folder`` is a run folder in which th
 up to 05 are done.
 """
 
+import copy
 import random
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,20 +22,21 @@ from finllm_utils.corpora.splits import (
     heldout_documents,
     insurance_questions,
 )
+from finllm_utils.data.citations import ArticleBook
 from finllm_utils.evals import choice
 from finllm_utils.evals import hallucination as made_up
 from finllm_utils.evals.bits_per_byte import bits_per_byte, spread_sample
 from finllm_utils.evals.following import Reply, following_share, read_following
 from finllm_utils.evals.generate import chat_reply
-from finllm_utils.evals.grounded import ArticleBook
 from finllm_utils.evals.label_efficiency import label_efficiency
 from finllm_utils.evals.multiturn import dialogue_share, read_dialogues
 from finllm_utils.model.load import load_model, load_tokenizer
 from finllm_utils.profiles import load_profile
 from finllm_utils.records import Document, Instruction, read_records
+from finllm_utils.runtime import resolve_dtype
 from finllm_utils.train import sft, tuning
-from finllm_utils.train.adapters import memory_of
 from finllm_utils.train.answer_scores import mean_nats, score_answers
+from finllm_utils.train.methods import method_cost
 from tests.benchmarks.harness import REPOSITORY, report_back
 
 EXAMS = REPOSITORY / "data_samples" / "exams"
@@ -139,7 +140,8 @@ def forget(
 def measures(
     model, tokenizer, cfg: Profile, heldout: list[Instruction], name: str, quick: bool
 ) -> dict[str, float]:
-    """Every figure of one model, as ``<measure>.<name>``."""
+    """Every figure of one model in the profile's precision, as ``<measure>.<name>``."""
+    model = copy.deepcopy(model).to(resolve_dtype(cfg.runtime.dtype))
     number = 6 if quick else None
     batch = cfg.evals.batch_tokens
     fits = sft.fitting(tokenizer, heldout, cfg.sft.max_seq_len)[:number]
@@ -200,27 +202,10 @@ def _some(path: Path, kind: type, number: int | None) -> tuple:
 def method(folder: str, profile: str, name: str, number: int) -> None:
     """Memory, speed and, of adapters, how far merging moves the logits."""
     cfg, items = load_profile(profile), sets_of(folder)["stage1"][:number]
-    section = replace(cfg.sft, method=name)
     start, tokenizer = start_of(folder), load_tokenizer(start_of(folder))
-    runtime = replace(cfg.runtime, dtype="float32" if name != "full" else "bfloat16")
-    model = tuning.model_to_tune(start, section, runtime, seed=0)
     rows = sft.conversation_rows(tokenizer, items, cfg.sft.max_seq_len)
-    found = tuning.train_sft(
-        model, tokenizer, rows, cfg=section, runtime=runtime, seed=0,
-        learning_rate=cfg.sft.learning_rate, num_epochs=1,
-    )  # fmt: skip
-    row = {f"{key}_mb": value for key, value in memory_of(model).items()}
-    row["learning_m"] = row.pop("learning_mb")
-    row["tokens_per_s"] = found["tokens"] / found["seconds"]
-    if name != "full":
-        with TemporaryDirectory() as out:
-            tuning.save_tuned(model, tokenizer, start, section, runtime, Path(out))
-            merged = load_model(out)
-        ids = torch.tensor([rows[0]["input_ids"]])
-        with torch.no_grad():
-            gap = model(ids).logits - merged(ids).logits
-        row["merge_max_diff"] = float(gap.abs().max())
-    report_back(row)
+    cost = method_cost(start, tokenizer, rows, name, cfg.sft, cfg.runtime, 0)
+    report_back({k: v for k, v in cost.as_dict().items() if v is not None})
 
 
 def labels(folder: str, profile: str, size: int, seed: int, num_test: int) -> None:
