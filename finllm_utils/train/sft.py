@@ -88,10 +88,14 @@ def conversation_rows(
 
     A cut answer would teach the model to stop anywhere.
     """
-    rows = []
-    for item in fitting(tokenizer, instructions, max_seq_len):
+    rows, long = [], []
+    for item in instructions:
         ids, labels = encode_conversation(tokenizer, item.messages)
-        rows.append(Row(input_ids=ids, labels=labels, task=item.task))
+        if len(ids) <= max_seq_len:
+            rows.append(Row(input_ids=ids, labels=labels, task=item.task))
+        else:
+            long.append(item)
+    _say_left_out(long, max_seq_len)
     return rows
 
 
@@ -105,6 +109,11 @@ def fitting(
     for item in instructions:
         fits = len(_render(tokenizer, item.messages)) <= max_seq_len
         (kept if fits else long).append(item)
+    _say_left_out(long, max_seq_len)
+    return kept
+
+
+def _say_left_out(long: Sequence[Instruction], max_seq_len: int) -> None:
     if long:
         named = ", ".join(item.id for item in long[:5])
         logger.warning(
@@ -112,7 +121,6 @@ def fitting(
             "sft.max_seq_len to keep them",
             len(long), max_seq_len, named,
         )  # fmt: skip
-    return kept
 
 
 def text_rows(
