@@ -5,7 +5,7 @@ same measures serve every task; rewritten texts have none.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import sqrt
@@ -33,6 +33,13 @@ class Agreement:
     """Krippendorff's for labels without order, for any number of raters."""
     tau: float | None
     """Mean Kendall tau-b over pairs of rankings of one item."""
+    same_side_share: float | None = None
+    """Of graded pairs: two raters prefer the same text, however strongly, 0-1."""
+    ordinal_alpha: float | None = None
+    """Of graded pairs: Krippendorff's for ordered levels; the figure to report, since
+    nobody knows how far A2 is from A3."""
+    interval_alpha: float | None = None
+    """Of graded pairs: Krippendorff's on ``signed_strength``, as the margins use it."""
 
 
 def agreement(judgements: Iterable[Judgement]) -> Agreement:
@@ -53,6 +60,7 @@ def agreement(judgements: Iterable[Judgement]) -> Agreement:
         raise ValueError("no item has verdicts of two raters: give both the same items")
     kinds = {rater: j.rater_kind for raters in shared for rater, j in raters.items()}
     units = [unit for raters in shared for unit in _units(raters)]
+    graded = own[0].task == "graded"
     return Agreement(
         rater_kinds=dict(sorted(kinds.items())),
         num_items=len(shared),
@@ -60,6 +68,9 @@ def agreement(judgements: Iterable[Judgement]) -> Agreement:
         kappa=_kappa(units) if len(kinds) == 2 else None,
         alpha=krippendorff_alpha(units),
         tau=_mean_tau(shared) if own[0].task == "rank" else None,
+        same_side_share=equal_share(_sides(units)) if graded else None,
+        ordinal_alpha=krippendorff_alpha(units, "ordinal") if graded else None,
+        interval_alpha=krippendorff_alpha(units, "interval") if graded else None,
     )
 
 
@@ -85,18 +96,40 @@ def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float 
     return None if expected == 1 else (observed - expected) / (1 - expected)
 
 
-def krippendorff_alpha(units: Units) -> float | None:
-    """Agreement of any number of raters beyond chance; labels without order.
+def krippendorff_alpha(units: Units, scale: str = "nominal") -> float | None:
+    """Agreement of any number of raters beyond chance.
 
+    Args: scale is nominal, labels without order; ordinal, labels that sort; or
+    interval, numbers whose differences count.
     None when only one label was ever used. Units with one label are left out.
-    Source: Krippendorff, Computing Krippendorff's Alpha-Reliability (2011), part C.
+    Raises: ValueError for another scale.
+    Source: Krippendorff, Computing Krippendorff's Alpha-Reliability (2011), parts C
+    and D.
     """
     columns = [Counter(u.values()) for u in units if len(u) > 1]
     totals = sum(columns, Counter())
-    count = totals.total()
-    unlike = sum(_unlike(c) / (c.total() - 1) for c in columns)
-    expected = _unlike(totals)
-    return 1 - (count - 1) * unlike / expected if expected else None
+    distance = _distance(scale, totals)
+    unlike = sum(_unlike(c, distance) / (c.total() - 1) for c in columns)
+    expected = _unlike(totals, distance)
+    return 1 - (totals.total() - 1) * unlike / expected if expected else None
+
+
+def _distance(
+    scale: str, totals: Mapping[Hashable, int]
+) -> Callable[[Hashable, Hashable], float]:
+    """How unlike two labels are. Args: totals is label -> how often it was given."""
+    if scale == "nominal":
+        return lambda first, second: first != second
+    if scale == "interval":
+        return lambda first, second: (first - second) ** 2
+    if scale != "ordinal":
+        raise ValueError(f"scale is {scale!r}: give nominal, ordinal or interval")
+    middle: dict[Hashable, float] = {}  # of the ranks that a label takes
+    below = 0
+    for label in sorted(totals):
+        middle[label] = below + totals[label] / 2
+        below += totals[label]
+    return lambda first, second: (middle[first] - middle[second]) ** 2
 
 
 def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None:
@@ -116,14 +149,18 @@ def _sign(first: float, second: float) -> int:
     return (first > second) - (first < second)
 
 
-def _unlike(counts: Counter) -> int:
-    """Ordered pairs with different labels."""
-    return counts.total() ** 2 - sum(n * n for n in counts.values())
+def _unlike(counts: Counter, distance: Callable[[Hashable, Hashable], float]) -> float:
+    """Sum of the distances over all pairs of labels."""
+    pairs = combinations(counts, 2)
+    return sum(counts[a] * counts[b] * distance(a, b) for a, b in pairs)
 
 
 def _units(raters: Mapping[str, Judgement]) -> list[dict[str, Hashable]]:
     """One unit a verdict, or one for each pair of texts in a ranking."""
-    if next(iter(raters.values())).task != "rank":
+    task = next(iter(raters.values())).task
+    if task == "graded":
+        return [{rater: signed_strength(j) for rater, j in raters.items()}]
+    if task != "rank":
         return [{rater: j.verdict for rater, j in raters.items()}]
     places = {rater: ranks(j) for rater, j in raters.items()}
     names = sorted(next(iter(places.values())))
@@ -136,6 +173,21 @@ def _units(raters: Mapping[str, Judgement]) -> list[dict[str, Hashable]]:
 def ranks(judgement: Judgement) -> dict[str, int]:
     """Source name -> place of its group in a ranking, from 0, the best."""
     return {n: place for place, group in enumerate(judgement.verdict) for n in group}
+
+
+def signed_strength(judgement: Judgement) -> float:
+    """Strength of a graded verdict, -3 to 3: above 0 for the source first by name.
+
+    Level 0 counts as 0.5. It still names a side, which 0 would lose, and half a step
+    lies below level 1, so that it alone makes no preference.
+    """
+    better, strength = judgement.verdict
+    size = strength or 0.5
+    return size if better == min(judgement.shown) else -size
+
+
+def _sides(units: Units) -> list[dict[str, Hashable]]:
+    return [{rater: _sign(s, 0) for rater, s in unit.items()} for unit in units]
 
 
 def _kappa(units: Units) -> float | None:

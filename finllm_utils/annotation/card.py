@@ -19,6 +19,16 @@ TOO_FAST_S = 0.3
 BUTTONS = {
     "keep_drop": (("k", "Keep", "keep"), ("d", "Drop", "drop")),
     "ab": (("1", "1 is better", 1), ("2", "2 is better", 2), ("t", "Tie", "tie")),
+    "graded": (
+        ("1", "A3: A much better", "A3"),
+        ("2", "A2: A better", "A2"),
+        ("3", "A1: A a little better", "A1"),
+        ("4", "A0: A by a hair", "A0"),
+        ("5", "B0: B by a hair", "B0"),
+        ("6", "B1: B a little better", "B1"),
+        ("7", "B2: B better", "B2"),
+        ("8", "B3: B much better", "B3"),
+    ),
     "rewrite": (),
     "rank": (),
 }
@@ -199,11 +209,8 @@ class Card:
         """Draws the item to judge, or the end."""
         self._ranking, self._joining = [], False
         shown = self.session.next()
-        most = len(shown.texts) if shown else 0
         for key, button in self.buttons.items():
-            button.disabled = key != "u" and (
-                shown is None or (key.isdigit() and int(key) > most)
-            )
+            button.disabled = key != "u" and (shown is None or _has_no_text(key, shown))
         if shown is None:
             self.head.value = "<b>This round is done.</b> Run the next cell."
             self.texts.value = ""
@@ -215,6 +222,11 @@ class Card:
         self._fill(shown.texts[0])
 
 
+def _has_no_text(key: str, shown: Shown) -> bool:
+    """Whether the key would rank a fourth text of three."""
+    return shown.task == "rank" and key.isdigit() and int(key) > len(shown.texts)
+
+
 def _lines(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -222,10 +234,11 @@ def _lines(text: str) -> str:
 def _drawn(shown: Shown) -> str:
     """The prompt above the texts side by side, as HTML; texts are never markup."""
     several = len(shown.texts) > 1
+    names = "AB" if shown.task == "graded" else range(1, len(shown.texts) + 1)
     columns = "".join(
-        f"<div class='finllm-text'>{f'<b>{number}</b><br>' if several else ''}"
+        f"<div class='finllm-text'>{f'<b>{name}</b><br>' if several else ''}"
         f"{html.escape(text)}</div>"
-        for number, text in enumerate(shown.texts, 1)
+        for name, text in zip(names, shown.texts, strict=True)
     )
     asked = f"<div class='finllm-prompt'>{html.escape(shown.prompt)}</div>"
     return f"{asked if shown.prompt else ''}<div class='finllm-texts'>{columns}</div>"

@@ -19,16 +19,28 @@ from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
-TASKS = ("keep_drop", "rewrite", "ab", "rank")
+TASKS = ("keep_drop", "rewrite", "ab", "graded", "rank")
 RATER_KINDS = ("model", "human")
 DECISIONS = ("judge", "accept", "reject")
 """Actions that say something of an item; accept and reject are of the task rewrite."""
 ACTIONS = (*DECISIONS, "skip", "undo")
-NUM_TEXTS = {"keep_drop": (1, 1), "rewrite": (1, 1), "ab": (2, 2), "rank": (3, 4)}
+NUM_TEXTS = {
+    "keep_drop": (1, 1),
+    "rewrite": (1, 1),
+    "ab": (2, 2),
+    "graded": (2, 2),
+    "rank": (3, 4),
+}
+LEVELS = ("A3", "A2", "A1", "A0", "B0", "B1", "B2", "B3")
+"""What a rater says of a graded pair, where A is the text shown first: A3, A is much
+better; A0, A is better by a hair; B0 and B3 the same of B. There is no tie.
+Source: XuanYuan-6B report, preference annotation."""
+MAX_STRENGTH = 3
 
-Verdict = str | tuple[tuple[str, ...], ...] | None
-"""keep or drop; the rewritten text; the better name or tie; names in groups, best
-first, where names of one group are equal; None for every action but judge."""
+Verdict = str | tuple[str, int] | tuple[tuple[str, ...], ...] | None
+"""keep or drop; the rewritten text; the better name or tie; the better name and the
+strength, 0 to 3, of a graded pair; names in groups, best first, where names of one
+group are equal; None for every action but judge."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +50,8 @@ class Item:
     id: str
     task: str
     texts: dict[str, str]
-    """Source name -> text: one for keep_drop and rewrite, 2 for ab, 3-4 for rank."""
+    """Source name -> text: 1 for keep_drop and rewrite, 2 for ab and graded, 3-4 for
+    rank."""
     prompt: str = ""
     """The question that the texts answer, if there is one."""
     reason: str = ""
@@ -98,8 +111,10 @@ class Judgement:
         _require("action", self.action, ACTIONS)
         object.__setattr__(self, "shown", tuple(self.shown))
         if isinstance(self.verdict, (list, tuple)):
-            groups = tuple(tuple(group) for group in self.verdict)
-            object.__setattr__(self, "verdict", groups)
+            frozen = tuple(self.verdict)
+            if self.task != "graded":
+                frozen = tuple(tuple(group) for group in frozen)
+            object.__setattr__(self, "verdict", frozen)
         self._check_action()
         self._check_verdict()
 
@@ -132,6 +147,8 @@ class Judgement:
             right = isinstance(self.verdict, str) and bool(self.verdict.strip())
         elif self.task == "ab":
             right = self.verdict in (*self.shown, "tie")
+        elif self.task == "graded":
+            right = _is_graded(self.verdict, self.shown)
         else:
             groups = self.verdict if isinstance(self.verdict, tuple) else ()
             names = sorted(name for group in groups for name in group)
@@ -141,6 +158,14 @@ class Judgement:
                 f"item {self.item}: {self.verdict!r:.60} is no verdict of the task "
                 f"{self.task} ({self.action}) on {', '.join(self.shown)}"
             )
+
+
+def _is_graded(verdict: object, shown: Sequence[str]) -> bool:
+    """Whether this is one of two names and its strength."""
+    if not isinstance(verdict, tuple) or len(verdict) != 2 or len(set(shown)) != 2:
+        return False
+    better, strength = verdict
+    return better in shown and type(strength) is int and 0 <= strength <= MAX_STRENGTH
 
 
 def check_rater(rater: str, rater_kind: str, round: int) -> None:

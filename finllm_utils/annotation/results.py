@@ -1,10 +1,11 @@
 """From verdicts to what the course uses: precision, preference pairs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
-from finllm_utils.annotation.agreement import ranks
-from finllm_utils.annotation.judgements import Item, Judgement, settled
+from finllm_utils.annotation.agreement import ranks, signed_strength
+from finllm_utils.annotation.judgements import MAX_STRENGTH, Item, Judgement, settled
 from finllm_utils.intervals import wilson_interval
 from finllm_utils.records import PreferencePair
 
@@ -84,20 +85,68 @@ def preference_pairs(
     A ranking of 4 gives up to 6 pairs of one prompt: keep them on one side of a split.
     ``margin`` is the distance of the places over the largest possible, ``source`` the
     rater's kind and name.
-    Raises: ValueError for a judgement of an unknown item or of another text.
+
+    Graded verdicts come last, one pair an item: all its raters count once, in the
+    median of ``signed_strength``. A median below level 1 gives no pair, as XuanYuan's
+    report leaves out A0 and B0; the margin of the others is its size over 3, from 1/3
+    to 1. ``source`` names the raters' kinds, as "graded by model raters".
+    Raises: ValueError for a judgement of an unknown item or of another text, and for
+    two graded verdicts of one rater on one item.
     """
     known = {item.id: item for item in items}
     pairs = []
-    for j in judgements:
-        if j.is_decision:
-            pairs += _pairs_of(known.get(j.item), j)
-    return pairs
+    graded: dict[str, list[Judgement]] = {}
+    for j in settled(judgements):
+        if not j.is_decision:
+            continue
+        item = _judged_item(known, j)
+        if j.task == "graded":
+            graded.setdefault(j.item, []).append(j)
+        else:
+            pairs += _pairs_of(item, j)
+    combined = (_graded_pair(known[key], verdicts) for key, verdicts in graded.items())
+    return pairs + [pair for pair in combined if pair is not None]
 
 
-def _pairs_of(item: Item | None, j: Judgement) -> list[PreferencePair]:
-    if item is None or item.sha256 != j.text_sha256:
-        problem = "is not among the items" if item is None else "has another text now"
-        raise ValueError(f"item {j.item} {problem}: take the judgements from replay()")
+def _judged_item(known: Mapping[str, Item], j: Judgement) -> Item:
+    item = known.get(j.item)
+    if item is None:
+        problem = "is not among the items"
+    elif item.sha256 != j.text_sha256:
+        problem = "has another text now"
+    elif sorted(item.texts) != sorted(j.shown):
+        problem = "has other sources than were shown"
+    else:
+        return item
+    raise ValueError(f"item {j.item} {problem}: take the judgements from replay()")
+
+
+def _graded_pair(item: Item, verdicts: Sequence[Judgement]) -> PreferencePair | None:
+    """The preference of all raters together; None when it is below level 1."""
+    raters: set[str] = set()
+    for j in verdicts:
+        if j.rater in raters:
+            raise ValueError(
+                f"item {item.id} has two verdicts of {j.rater}: give one round of each "
+                "rater"
+            )
+        raters.add(j.rater)
+    strength = median(map(signed_strength, verdicts))
+    if abs(strength) < 1:
+        return None
+    better, worse = sorted(item.texts, reverse=strength < 0)
+    kinds = " and ".join(sorted({j.rater_kind for j in verdicts}))
+    return PreferencePair(
+        id=f"{item.id}/graded/{better}>{worse}",
+        prompt=item.prompt,
+        chosen=item.texts[better],
+        rejected=item.texts[worse],
+        source=f"graded by {kinds} raters",
+        margin=abs(strength) / MAX_STRENGTH,
+    )
+
+
+def _pairs_of(item: Item, j: Judgement) -> list[PreferencePair]:
     if j.task == "ab":
         losers = [name for name in j.shown if name != j.verdict]
         place = {} if j.verdict == "tie" else {j.verdict: 0, losers[0]: 1}
@@ -123,11 +172,12 @@ def _pairs_of(item: Item | None, j: Judgement) -> list[PreferencePair]:
 def first_side_share(judgements: Iterable[Judgement]) -> float | None:
     """How often the text shown first won, among A/B verdicts that are no tie.
 
-    Far from one half, the rater looks at the side and not at the text.
+    Graded verdicts count too, level 0 as well: it names a side. Far from one half, the
+    rater looks at the side and not at the text.
     """
-    wins = [
-        j.verdict == j.shown[0]
-        for j in judgements
-        if j.task == "ab" and j.action == "judge" and j.verdict != "tie"
-    ]
+    wins = []
+    for j in judgements:
+        if j.action == "judge" and j.task in ("ab", "graded"):
+            better = j.verdict if j.task == "ab" else j.verdict[0]
+            wins += [] if better == "tie" else [better == j.shown[0]]
     return sum(wins) / len(wins) if wins else None

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from finllm_utils.annotation.judgements import (
+    LEVELS,
     Item,
     Judgement,
     Verdict,
@@ -26,7 +27,8 @@ from finllm_utils.annotation.judgements import (
 logger = logging.getLogger(__name__)
 
 Choice = str | int | Sequence[int | Sequence[int]]
-"""A verdict as the rater gives it: texts are called 1, 2, ... in the order shown."""
+"""A verdict as the rater gives it: texts are called 1, 2, ... in the order shown, the
+two of a graded pair A and B."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,8 +104,9 @@ class Session:
     def judge(self, choice: Choice, comment: str = "") -> Judgement:
         """Records a verdict on the current item.
 
-        Args: choice is keep or drop; the new text; 1, 2 or tie; or groups of numbers,
-        best first, as ``[2, [1, 3]]``. comment says why, if the rater wants to.
+        Args: choice is keep or drop; the new text; 1, 2 or tie; one of ``LEVELS``, A3
+        to B3; or groups of numbers, best first, as ``[2, [1, 3]]``. comment says why,
+        if the rater wants to.
         Raises: ValueError when it is none of these; nothing is recorded then.
         """
         item = self._now()
@@ -286,6 +289,10 @@ def _verdict(item: Item, sides: Sequence[str], choice: Choice) -> Verdict:
             raise ValueError(f"{choice!r} is no ranking: give [2, [1, 3]], best first")
         groups = [[group] if isinstance(group, int) else group for group in choice]
         return tuple(tuple(sorted(map(name, group))) for group in groups)
+    if item.task == "graded":
+        if choice not in LEVELS:
+            raise ValueError(f"{choice!r} is no level: give {', '.join(LEVELS)}")
+        return sides["AB".index(choice[0])], int(choice[1])
     if item.task == "ab" and choice != "tie":
         return name(choice)
     return choice

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from finllm_utils.annotation.judgements import Item
+from finllm_utils.annotation.judgements import Item, Judgement
 from finllm_utils.annotation.session import Session
 
 NAMES = {
     "keep_drop": ["text"],
     "rewrite": ["text"],
     "ab": ["ours", "theirs"],
+    "graded": ["ours", "theirs"],
     "rank": ["m1", "m2", "m3", "m4"],
 }
 
@@ -46,3 +47,19 @@ def open_session(tmp_path: Path) -> Callable[..., Session]:
         return Session(items, tmp_path / "verdicts.jsonl", **settings | changes)
 
     return open_one
+
+
+@pytest.fixture
+def grade(open_session: Callable[..., Session]) -> Callable[..., list[Judgement]]:
+    """One rater's round by item id -> (better name, strength 0-3)."""
+
+    def grade_all(items: list[Item], wanted: dict, **changes) -> list[Judgement]:
+        session = open_session([i for i in items if i.id in wanted], **changes)
+        while shown := session.next():
+            item = next(i for i in items if set(i.texts.values()) == set(shown.texts))
+            better, strength = wanted[item.id]
+            side = "AB"[shown.texts.index(item.texts[better])]
+            session.judge(f"{side}{strength}")
+        return list(session.judgements())
+
+    return grade_all

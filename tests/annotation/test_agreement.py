@@ -51,6 +51,26 @@ def test_alpha_by_hand_and_as_published():
         for column in zip(*rows, strict=True)
     ]
     assert krippendorff_alpha(published) == pytest.approx(0.743, abs=5e-4)
+    for scale, alpha in (("ordinal", 0.815), ("interval", 0.849)):
+        numbers = [{r: int(n) for r, n in unit.items()} for unit in published]
+        assert krippendorff_alpha(numbers, scale) == pytest.approx(alpha, abs=5e-4)
+        assert krippendorff_alpha([{"x": 1, "y": 1}], scale) is None
+    with pytest.raises(ValueError, match="scale is 'ratio': give nominal, ordinal or"):
+        krippendorff_alpha(numbers, "ratio")
+
+
+def test_the_ordinal_alpha_knows_the_order_and_no_distance():
+    units = [{"x": 1, "y": 2}, {"x": 2, "y": 3}, {"x": 3, "y": 3}, {"x": 1, "y": 1}]
+    far = [{r: 9**n for r, n in unit.items()} for unit in units]
+    swapped = [{r: (n + 1) % 3 for r, n in unit.items()} for unit in units]
+    alpha = krippendorff_alpha(units, "ordinal")
+    # 3 ones, 2 twos, 3 threes: middle ranks 1.5, 4, 6.5. Observed 2 x 6.25 twice: 25;
+    # expected 2 x (3x2x6.25 + 3x3x25 + 2x3x6.25) = 600
+    assert alpha == pytest.approx(1 - 7 * 25 / 600)
+    assert krippendorff_alpha(far, "ordinal") == alpha
+    assert krippendorff_alpha(far, "interval") != pytest.approx(alpha)
+    assert krippendorff_alpha(swapped, "ordinal") < alpha - 0.1
+    assert krippendorff_alpha(swapped) == krippendorff_alpha(units)
 
 
 def test_equal_share_by_hand():
@@ -125,6 +145,36 @@ def test_rankings_agree_pair_by_pair(items_of, open_session):
     found = agreement(verdicts(open_session, items, a=a, b=b))
     assert (found.num_items, found.equal_share) == (1, pytest.approx(5 / 6))
     assert found.tau == pytest.approx(4 / 6)
+
+
+def test_graded_pairs_by_hand(items_of, grade):
+    items = items_of("graded", 4)
+    a = {"id-0": ("ours", 3), "id-1": ("theirs", 1), "id-2": ("theirs", 0)}
+    b = {"id-0": ("ours", 2), "id-1": ("theirs", 1), "id-2": ("ours", 1)}
+    records = grade(items, a | {"id-3": ("ours", 3)}, rater="a")
+    records += grade(items, b, rater="b")
+    orders = {j.rater: {j.item: j.shown for j in records} for j in records}
+    assert {len(set(shown.values())) for shown in orders.values()} == {2}
+    found = agreement(records)
+    # signed: (3, 2), (-1, -1), (-0.5, 1)
+    assert (found.num_items, found.equal_share) == (3, pytest.approx(1 / 3))
+    assert found.same_side_share == pytest.approx(2 / 3) and found.tau is None
+    # two units with 2 unlike ordered pairs; 36 - (1 + 1 + 4 + 1 + 1) = 28
+    assert found.alpha == pytest.approx(1 - 5 * 4 / 28)
+    # observed 2 x 1 + 2 x 1.5^2 = 6.5; expected 2 x (6 x 16.25 - 3.5^2) = 170.5
+    assert found.interval_alpha == pytest.approx(1 - 5 * 6.5 / 170.5)
+    # middle ranks 1, 1, 2.5, 3.5, 4.5, 5.5: observed 2 + 2, expected 2 (6 x 71 - 18^2)
+    assert found.ordinal_alpha == pytest.approx(1 - 5 * 4 / 204)
+    # by chance: of 9 pairs of a's 3, -1, -0.5 with b's 2, -1, 1 one is equal
+    assert found.kappa == pytest.approx((1 / 3 - 1 / 9) / (1 - 1 / 9))
+
+
+def test_only_graded_pairs_have_levels(items_of, open_session):
+    items = items_of("ab", 2)
+    same = {"id-0": "tie", "id-1": "tie"}
+    found = agreement(verdicts(open_session, items, a=same, b=same))
+    assert (found.same_side_share, found.ordinal_alpha) == (None, None)
+    assert found.interval_alpha is None
 
 
 def test_what_has_no_agreement(items_of, open_session):

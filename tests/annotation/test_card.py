@@ -21,7 +21,7 @@ def all_widgets(widget: Widget) -> list[Widget]:
     return [widget, *(w for child in children for w in all_widgets(child))]
 
 
-@pytest.mark.parametrize("task", ["keep_drop", "ab", "rank", "rewrite"])
+@pytest.mark.parametrize("task", ["keep_drop", "ab", "graded", "rank", "rewrite"])
 def test_nothing_that_reaches_the_page_tells_the_source(open_session, task, items_of):
     names = items_of(task, 1)[0].texts
     item = Item(
@@ -62,6 +62,40 @@ def test_the_buttons_of_ab_name_the_sides_as_shown(items_of, open_session):
     press(card, "t")
     won = {j.item: j.verdict for j in session.judgements()}
     assert sorted(won.values()) == sorted([*sides, "tie"])
+
+
+def test_the_eight_buttons_of_a_graded_pair(items_of, open_session):
+    session = open_session(items_of("graded", 9))
+    card = Card(session)
+    assert list(card.buttons) == [*"12345678", "s", "u"]
+    labels = [card.buttons[key].description for key in "12345678"]
+    assert [f"{label[:2]} {label[-3:]}" for label in labels] == [
+        "A3 [1]", "A2 [2]", "A1 [3]", "A0 [4]", "B0 [5]", "B1 [6]", "B2 [7]", "B3 [8]",
+    ]  # fmt: skip
+    assert [label[4] for label in labels] == [*"AAAABBBB"]
+    said = []
+    for key in "12345678":
+        a, b = session.next().texts
+        assert f"<b>A</b><br>{a}</div>" in card.texts.value
+        assert f"<b>B</b><br>{b}</div>" in card.texts.value
+        assert not any(button.disabled for button in card.buttons.values())
+        better = a if key in "1234" else b
+        said.append((better.split(" ")[0], (3, 2, 1, 0, 0, 1, 2, 3)[int(key) - 1]))
+        press(card, key)
+    assert [j.verdict for j in read_judgements(session.path)] == said
+    press(card, "u", "s", "8")
+    assert "round is done" in card.head.value and session.num_done == 9
+    assert all(card.buttons[key].disabled for key in "12345678s")
+    assert not card.buttons["u"].disabled
+
+
+def test_numbers_name_the_texts_of_the_other_tasks(items_of, open_session):
+    for task, count in (("ab", 2), ("rank", 4)):
+        card = Card(open_session(items_of(task)))
+        texts = card.session.next().texts
+        assert len(texts) == count == card.texts.value.count("<b>")
+        for number, text in enumerate(texts, 1):
+            assert f"<b>{number}</b><br>{text}</div>" in card.texts.value
 
 
 def test_a_ranking_is_built_key_by_key(items_of, open_session):
@@ -223,7 +257,7 @@ def test_a_full_disk_keeps_the_edit_and_the_reason(items_of, open_session, monke
 
 
 def test_other_tasks_have_no_field_for_text(items_of, open_session):
-    for task in ("keep_drop", "ab", "rank"):
+    for task in ("keep_drop", "ab", "graded", "rank"):
         card = Card(open_session(items_of(task)))
         shown = all_widgets(card.box)
         assert card.editor not in shown and card.reason not in shown
@@ -273,7 +307,7 @@ def test_changed_texts_are_announced(open_session):
 def test_the_script_finds_every_button(items_of, open_session):
     """It looks for finllm-key-<name>; two keys have another name than their own."""
     assert "{'=': 'equal', Backspace: 'backspace'}" in SCRIPT
-    for task in ("keep_drop", "ab", "rank", "rewrite"):
+    for task in ("keep_drop", "ab", "graded", "rank", "rewrite"):
         for key, button in Card(open_session(items_of(task))).buttons.items():
             name = {"=": "equal", "Backspace": "backspace"}.get(key, key)
             assert button._dom_classes == (f"finllm-key-{name}",)

@@ -42,6 +42,12 @@ OLD_LINES = """
 {"item": "b", "task": "rewrite", "action": "skip", "shown": ["text"], "verdict": null, "rater": "m", "rater_kind": "model", "seconds": 2.0, "round": 1, "text_sha256": "0", "time": "2026-11-22T08:18:58+00:00", "reason": ""}
 """
 """Written before accept and reject and their comments existed."""
+OLD_PAIR = """
+{"item": "p", "task": "ab", "action": "judge", "shown": ["theirs", "ours"], "verdict": "ours", "rater": "m", "rater_kind": "model", "seconds": 2.0, "round": 1, "text_sha256": "0", "time": "2026-11-22T08:18:56+00:00", "reason": "", "comment": ""}
+{"item": "q", "task": "rank", "action": "judge", "shown": ["z", "x", "y"], "verdict": [["y"], ["x", "z"]], "rater": "m", "rater_kind": "model", "seconds": 2.0, "round": 1, "text_sha256": "0", "time": "2026-11-22T08:18:58+00:00", "reason": "", "comment": ""}
+"""
+"""Written before graded pairs existed."""
+GRADED = replace(KEEP, task="graded", shown=("ours", "theirs"), verdict=("theirs", 2))
 
 
 def test_a_judgement_survives_the_file(tmp_path):
@@ -83,6 +89,9 @@ def test_a_judgement_survives_the_file(tmp_path):
         ({"task": "ab", "shown": ("x", "y"), "verdict": "z"}, "on x, y"),
         ({"task": "rank", "shown": ("x", "y"), "verdict": (("x",),)}, "no verdict"),
         ({"task": "rank", "shown": ("x",), "verdict": (("x",), ())}, "no verdict"),
+        ({"task": "graded", "shown": ("x", "y"), "verdict": "x"}, "of the task graded"),
+        ({"task": "graded", "shown": ("x",), "verdict": ("x", 1)}, "on x$"),
+        ({"task": "graded", "shown": ("x", "x"), "verdict": ("x", 1)}, "on x, x$"),
     ],
 )
 def test_wrong_fields_are_refused(change, message):
@@ -113,6 +122,36 @@ def test_lines_from_before_comments_still_read(tmp_path):
     assert (skip.action, skip.comment) == ("skip", "")
     append_judgement(path, REJECT)
     assert read_judgements(path) == [old, skip, REJECT]
+
+
+def test_a_graded_pair_is_a_name_and_a_strength_in_the_file(tmp_path):
+    path = tmp_path / "v.jsonl"
+    path.write_text(OLD_PAIR.lstrip(), encoding="utf-8")
+    old = read_judgements(path)
+    assert [j.verdict for j in old] == ["ours", (("y",), ("x", "z"))]
+    turned = replace(GRADED, shown=("theirs", "ours"), rater="乙")
+    aside = replace(GRADED, action="skip", verdict=None)
+    for judgement in (GRADED, turned, aside):
+        append_judgement(path, judgement)
+    assert read_judgements(path) == [*old, GRADED, turned, aside]
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    assert [row["verdict"] for row in rows[2:]] == [["theirs", 2]] * 2 + [None]
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        "theirs", "A2", None, [], ["theirs"], ["theirs", 2, 0], ["tie", 0],
+        [2, "theirs"], ["theirs", 4], ["theirs", -1], ["theirs", 2.5], ["theirs", "2"],
+        ["theirs", True], [["theirs"], 2], [["theirs"], ["ours"]], {"theirs": 2},
+    ],
+)  # fmt: skip
+def test_a_broken_graded_line_names_its_line_and_item(tmp_path, verdict):
+    path = tmp_path / "v.jsonl"
+    lines = [asdict(GRADED), asdict(GRADED) | {"item": "q7", "verdict": verdict}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(ValueError, match="line 2: item q7: .* no verdict .* graded"):
+        read_judgements(path)
 
 
 def test_a_reject_cut_short_by_a_kill_is_no_reject(tmp_path):
@@ -203,6 +242,8 @@ def test_the_digest_covers_prompt_names_and_texts():
         ("rank", dict.fromkeys("abcde", ""), "5 texts .* takes 3 to 4"),
         ("guess", {"x": "1"}, "task is 'guess'"),
         ("ab", {"tie": "1", "x": "2"}, "cannot be named 'tie'"),
+        ("graded", {"x": "1"}, "1 texts for the task graded, which takes 2"),
+        ("graded", dict.fromkeys("abc", ""), "3 texts for the task graded"),
     ],
 )
 def test_items_that_cannot_be_judged(task, texts, message):

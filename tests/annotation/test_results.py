@@ -120,3 +120,80 @@ def test_pairs_need_the_text_that_was_judged(items_of, open_session):
     keep = items_of("keep_drop", 1)
     with pytest.raises(ValueError, match="keep_drop compares no texts"):
         preference_pairs(keep, [open_session(keep, rater="乙").judge("keep")])
+
+
+GRADED = {
+    "id-0": (("ours", 3), ("ours", 2), ("ours", 0)),  # median of 3, 2, 0.5
+    "id-1": (("theirs", 3), ("theirs", 1), ("ours", 1)),  # -1 of -3, -1, 1
+    "id-2": (("ours", 0), ("ours", 0), ("theirs", 2)),  # 0.5
+    "id-3": (("ours", 2), ("ours", 0)),  # 1.25, the mean of the two
+    "id-4": (("ours", 1), ("theirs", 0)),  # 0.25
+    "id-5": (("ours", 3), ("theirs", 3)),  # 0
+    "id-6": (("theirs", 3),),
+    "id-7": (("theirs", 0),),  # -0.5
+    "id-8": (("ours", 1), ("ours", 0)),  # 0.75
+}
+"""Item -> the verdicts of the raters a, b and c."""
+
+
+def test_graded_verdicts_become_one_pair_an_item(items_of, grade):
+    items = items_of("graded", 9)
+    records = []
+    for number, rater in enumerate("abc"):
+        wanted = {i: said[number] for i, said in GRADED.items() if number < len(said)}
+        records += grade(items, wanted, rater=rater, rater_kind="model")
+    assert {j.shown for j in records} == {("ours", "theirs"), ("theirs", "ours")}
+    pairs = preference_pairs(items, records)
+    assert [(p.id, p.margin) for p in pairs] == [
+        ("id-0/graded/ours>theirs", pytest.approx(2 / 3)),
+        ("id-1/graded/theirs>ours", pytest.approx(1 / 3)),
+        ("id-3/graded/ours>theirs", pytest.approx(5 / 12)),
+        ("id-6/graded/theirs>ours", 1),
+    ]
+    texts = items[1].texts
+    assert (pairs[1].chosen, pairs[1].rejected) == (texts["theirs"], texts["ours"])
+    assert pairs[0].chosen == items[0].texts["ours"]
+    assert {p.source for p in pairs} == {"graded by model raters"}
+    assert {p.prompt for p in pairs} == {"什么是国债？"}
+
+
+def test_graded_pairs_name_the_kinds_of_their_raters(items_of, grade):
+    items = items_of("graded", 2)
+    model = grade(items, {"id-0": ("ours", 2), "id-1": ("ours", 2)}, rater_kind="model")
+    human = grade(items, {"id-1": ("ours", 1)}, rater="乙")
+    assert [p.source for p in preference_pairs(items, model + human)] == [
+        "graded by model raters",
+        "graded by human and model raters",
+    ]
+    (pair,) = preference_pairs(items, human)
+    assert pair.source == "graded by human raters"
+
+
+def test_a_rater_counts_once_in_a_graded_pair(items_of, open_session, grade):
+    items = items_of("graded", 1)
+    session = open_session(items)
+    session.judge("B3")
+    session.undo()
+    right = session.judge("A3")
+    (pair,) = preference_pairs(items, read_judgements(session.path))
+    assert pair.chosen == items[0].texts[right.shown[0]]
+    again = grade(items, {"id-0": ("ours", 1)}, round=2)
+    with pytest.raises(
+        ValueError, match="item id-0 has two verdicts of 阿明: give one"
+    ):
+        preference_pairs(items, [right, *again])
+    with pytest.raises(ValueError, match="id-0 has another text now"):
+        preference_pairs([replace(items[0], prompt="改")], [right])
+    odd = replace(right, shown=("ours", "a"), verdict=("ours", 1))
+    with pytest.raises(ValueError, match="id-0 has other sources than were shown"):
+        preference_pairs(items, [odd])
+
+
+def test_the_first_side_counts_graded_pairs_at_every_level(items_of, open_session):
+    session = open_session(items_of("graded", 4))
+    graded = [session.judge(level) for level in ("A0", "B3", "A1")]
+    graded.append(session.skip())
+    assert first_side_share(graded) == pytest.approx(2 / 3)
+    ab = open_session(items_of("ab", 3), rater="乙")
+    mixed = graded + [ab.judge(choice) for choice in ("tie", 2, 1)]
+    assert first_side_share(mixed) == pytest.approx(3 / 5)

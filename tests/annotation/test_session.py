@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from finllm_utils.annotation.judgements import Item, read_judgements
+from finllm_utils.annotation.judgements import LEVELS, Item, read_judgements
 from finllm_utils.annotation.session import replay
 
 RATER = {"rater": "阿明", "round": 1}
@@ -70,7 +70,9 @@ def test_numbers_become_the_names_behind_them(items_of, open_session):
     [
         ("keep_drop", "yes"), ("keep_drop", 1), ("rewrite", "  "), ("ab", 3),
         ("ab", 0), ("ab", "ours"), ("ab", True), ("rank", [1, 2, 3]), ("rank", "1234"),
-        ("rank", [1, 2, 3, 3]), ("rank", [1, 2, 3, 5]), ("rank", 1),
+        ("rank", [1, 2, 3, 3]), ("rank", [1, 2, 3, 5]), ("rank", 1), ("graded", "A4"),
+        ("graded", "a3"), ("graded", ""), ("graded", 1), ("graded", "tie"),
+        ("graded", "C1"), ("graded", ["A3"]), ("graded", "ours"), ("graded", "B-1"),
     ],
 )  # fmt: skip
 def test_a_wrong_choice_records_nothing(items_of, open_session, task, choice):
@@ -78,6 +80,43 @@ def test_a_wrong_choice_records_nothing(items_of, open_session, task, choice):
     with pytest.raises(ValueError):
         session.judge(choice)
     assert session.num_done == 0 and not session.path.exists()
+
+
+def test_levels_become_the_better_name_and_its_strength(items_of, open_session):
+    session = open_session(items_of("graded", 8))
+    said = {level: session.judge(level) for level in LEVELS}
+    assert said["A3"].verdict == (said["A3"].shown[0], 3)
+    assert said["A0"].verdict == (said["A0"].shown[0], 0)
+    assert said["B0"].verdict == (said["B0"].shown[1], 0)
+    assert [j.verdict[1] for j in said.values()] == [3, 2, 1, 0, 0, 1, 2, 3]
+    firsts = [j.verdict[0] == j.shown[0] for j in said.values()]
+    assert firsts == [True] * 4 + [False] * 4
+    assert {j.shown[0] for j in said.values()} == {"ours", "theirs"}, "blind order"
+
+
+def test_a_graded_verdict_does_not_depend_on_the_order_shown(items_of, grade):
+    items = items_of("graded", 8)
+    wanted = {item.id: ("theirs", n % 4) for n, item in enumerate(items)}
+    first, second = (grade(items, wanted, rater=r, seed=1) for r in ("a", "b"))
+    turned = [one.shown != two.shown for one, two in zip(first, second, strict=True)]
+    assert 0 < sum(turned) < 8
+    assert [j.verdict for j in first] == [j.verdict for j in second]
+    assert {j.item: j.verdict for j in first} == wanted
+
+
+def test_graded_rounds_undo_skip_and_resume(items_of, open_session):
+    items = items_of("graded", 4)
+    session = open_session(items)
+    first, wrong = session.judge("A3"), session.judge("B0")
+    session = open_session(items)
+    assert session.num_done == 2 and session.undo() == wrong
+    again = session.judge("B2")
+    assert (again.item, again.shown) == (wrong.item, wrong.shown)
+    assert again.verdict == (wrong.shown[1], 2)
+    aside = session.skip().item
+    last = open_session(items).judge("A0")
+    found = replay(items, read_judgements(session.path), **RATER)
+    assert found.skipped == (aside,) and set(found.judgements) == {first, again, last}
 
 
 def test_what_a_record_says(items_of, open_session):
