@@ -1,8 +1,8 @@
 """The reward model: a language model with one output, trained on preference pairs.
 
 Training is trl's ``RewardTrainer`` (pairwise logistic loss with centring); what is ours
-is the encoding, the scoring and the checks. Sequences are padded on the right and the
-score is read at the last real token, which is EOS. Notebook 07 and ``ppo`` call this.
+is the encoding, the scoring and the checks. Sequences are padded on the right; where
+the score is read, ``readout`` says. Notebook 07 and ``ppo`` call this.
 """
 
 import random
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     LlamaForSequenceClassification,
     PreTrainedTokenizerBase,
@@ -25,6 +26,7 @@ from trl import RewardTrainer
 from finllm_utils.config import RewardConfig
 from finllm_utils.records import PreferencePair
 from finllm_utils.rlhf.guards import require_distinct_pad
+from finllm_utils.rlhf.readout import TokenRewardModel, answer_token, read_scores
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
@@ -72,6 +74,7 @@ def start_reward_model(
     tokenizer: PreTrainedTokenizerBase,
     seed: int,
     query_scale: float = 1.0,
+    readout: str = "eos",
 ) -> LlamaForSequenceClassification:
     """The language model in ``folder`` with a new one-number head, N(0, 1/sqrt(D + 1)).
 
@@ -81,7 +84,12 @@ def start_reward_model(
     Source: arXiv 2009.01325, appendix B.1 (head initialisation).
     """
     require_distinct_pad(tokenizer.eos_token_id, tokenizer.pad_token_id)
-    model = load_reward_model(folder)
+    if readout == "tokens":
+        model = _load(folder, TokenRewardModel)
+        model.config.readout = readout
+        model.config.answer_token_id = answer_token(tokenizer)
+    else:
+        model = load_reward_model(folder)
     deviation = (model.config.hidden_size + 1) ** -0.5
     noise = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -95,12 +103,22 @@ def start_reward_model(
 
 def load_reward_model(folder: Path | str) -> LlamaForSequenceClassification:
     """A model with one output from ``folder``, in float32 and eval mode."""
+    return _load(folder)
+
+
+def _load(
+    folder: Path | str, kind: type | None = None
+) -> LlamaForSequenceClassification:
     if not (Path(folder) / "config.json").is_file():
         raise ValueError(
             f"{folder}: no model here; run notebooks/07_reward_model.ipynb, or give "
             "the folder of a model in Hugging Face format"
         )
-    model = AutoModelForSequenceClassification.from_pretrained(
+    if kind is None:
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        token_level = getattr(config, "readout", "eos") == "tokens"
+        kind = TokenRewardModel if token_level else AutoModelForSequenceClassification
+    model = kind.from_pretrained(
         str(folder), num_labels=1, dtype=torch.float32, local_files_only=True
     )
     model.config.use_cache = False
@@ -131,6 +149,7 @@ def train_reward_model(
             args=_trainer_settings(cfg, scratch, seed, dtype, model.device.type),
             train_dataset=rows,
             processing_class=tokenizer,
+            optimizers=(_optimizer(model, cfg), None),
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
@@ -141,6 +160,22 @@ def train_reward_model(
         for line in trainer.state.log_history
         if "loss" in line
     ]
+
+
+def _optimizer(
+    model: LlamaForSequenceClassification, cfg: RewardConfig
+) -> torch.optim.AdamW:
+    """AdamW with the embedding's rate times ``cfg.embedding_rate``.
+
+    An embedding row learns only in the steps that hold its token: few, in one pass.
+    """
+    rows = model.get_input_embeddings().weight
+    rest = [p for p in model.parameters() if p is not rows and p.requires_grad]
+    groups = [
+        {"params": rest, "lr": cfg.learning_rate},
+        {"params": [rows], "lr": cfg.learning_rate * cfg.embedding_rate},
+    ]
+    return torch.optim.AdamW(groups, weight_decay=cfg.weight_decay)
 
 
 def _like_lengths_together(
@@ -200,10 +235,10 @@ def score_sequences(
     dtype: torch.dtype = torch.float32,
     close_with: int | None = None,
 ) -> np.ndarray:
-    """The raw score of each token sequence, read at its last token; float64, in order.
+    """The raw score of each token sequence; float64, in order.
 
     Args: close_with, the id of EOS, is put behind a sequence that lacks it (a response
-    that ran into the length limit): the model has only ever been read at EOS.
+    that ran into the length limit): the model has only ever seen answers that end.
     Padding on the right needs no mask: causal attention never looks to the right.
     """
     if close_with is not None:
@@ -231,17 +266,15 @@ def _score_batch(
 ) -> np.ndarray:
     width = max(map(len, sequences))
     ids_BT = torch.full((len(sequences), width), model.config.pad_token_id)
+    real_BT = torch.zeros(len(sequences), width, dtype=torch.bool)
     for row, sequence in enumerate(sequences):
         ids_BT[row, : len(sequence)] = torch.as_tensor(sequence)
-    last_B = torch.tensor([len(s) - 1 for s in sequences])
-    device = model.device
+        real_BT[row, : len(sequence)] = True
+    ids_BT, real_BT = ids_BT.to(model.device), real_BT.to(model.device)
     enabled = dtype == torch.bfloat16
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
-        hidden_BTD = model.model(
-            input_ids=ids_BT.to(device), use_cache=False
-        ).last_hidden_state
-    hidden_BD = hidden_BTD[torch.arange(len(sequences)), last_B].float()
-    return model.score(hidden_BD)[:, 0].double().cpu().numpy()
+    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=enabled):
+        hidden_BTD = model.model(input_ids=ids_BT, use_cache=False).last_hidden_state
+    return read_scores(model, hidden_BTD, ids_BT, real_BT).double().cpu().numpy()
 
 
 def pair_margins(
