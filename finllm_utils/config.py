@@ -7,7 +7,7 @@ them. Wrong values raise ``ValueError`` with the setting's name and the remedy.
 from dataclasses import dataclass, field
 
 from finllm_utils.config_data import DataConfig, require
-from finllm_utils.config_train import PretrainConfig
+from finllm_utils.config_train import PPOConfig, PretrainConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -222,6 +222,8 @@ class RewardConfig:
     """Training pairs."""
     random_share: float
     """Share of training pairs whose wrong answer belongs to a random other question."""
+    value_passes: int
+    """How often our own pairs on values come among the training pairs."""
     num_eval_pairs: int
     """Held-out pairs a test set."""
     length_tolerance: float = 0.1
@@ -236,6 +238,12 @@ class RewardConfig:
     """Peak learning rate; linear decay to 0."""
     num_epochs: float
     """Passes over the pairs."""
+    readout: str
+    """Where the score is read: "eos", the last token (sentence level), or "tokens", the
+    mean over the answer's tokens (token level): what a small model needs."""
+    embedding_rate: float = 1.0
+    """The embedding rows' learning rate as a multiple of learning_rate. Rows of rare
+    tokens learn in few steps; above 1 they make up for it."""
     query_scale: float
     """Factor on the query weights of the upper half of the layers at the start; far
     below 1 spreads attention evenly, 1 leaves the language model as it is."""
@@ -254,6 +262,10 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         require(
+            self.readout in ("eos", "tokens"),
+            f"reward.readout={self.readout!r}: use eos or tokens",
+        )
+        require(
             0 <= self.random_share <= 1,
             f"reward.random_share={self.random_share} must be in [0, 1]",
         )
@@ -261,60 +273,6 @@ class RewardConfig:
             self.num_pairs >= self.batch_size,
             f"reward.num_pairs={self.num_pairs} gives no whole batch of "
             f"reward.batch_size={self.batch_size}",
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PPOConfig:
-    """08: PPO, names as in the literature; sources in rlhf/ppo.py."""
-
-    num_updates: int
-    """Rollout-and-train rounds."""
-    rollout_batch_size: int
-    """Prompts a rollout."""
-    max_prompt_len: int
-    """Longer prompts are skipped. Unit: tokens."""
-    max_new_tokens: int
-    """Longest response. Unit: tokens."""
-    temperature: float = 1.0
-    """Sampling temperature, also divided out of every log-probability."""
-    learning_rate: float
-    """Policy learning rate."""
-    critic_learning_rate: float
-    """Value network learning rate."""
-    num_ppo_epochs: int
-    """Passes over a rollout."""
-    num_mini_batches: int
-    """Optimiser steps a pass."""
-    kl_coef: float
-    """Weight of the per-token KL in the reward."""
-    train_embeddings: bool = False
-    """Also train embed_tokens (and lm_head where they are tied). Off: most rows are
-    never sampled, so they only pick up noise, and a third of the time goes there."""
-    clip_range: float = 0.2
-    """Ratio clip."""
-    value_clip_range: float = 0.2
-    """Value clip."""
-    vf_coef: float = 0.1
-    """Weight of the value loss."""
-    gamma: float = 1.0
-    """Discount."""
-    gae_lambda: float = 0.95
-    """GAE lambda."""
-    missing_eos_penalty: float = 1.0
-    """Subtracted from the score of a response without EOS."""
-    reward_clip: float = 5.0
-    """Scores are clipped to this many standard deviations."""
-    max_grad_norm: float = 1.0
-    """Gradient clipping."""
-    num_eval_prompts: int
-    """Unseen prompts for reward before and after."""
-
-    def __post_init__(self) -> None:
-        require(
-            self.rollout_batch_size % self.num_mini_batches == 0,
-            f"ppo.rollout_batch_size={self.rollout_batch_size} must be a multiple of "
-            f"ppo.num_mini_batches={self.num_mini_batches}",
         )
 
 

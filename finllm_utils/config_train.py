@@ -1,4 +1,7 @@
-"""Settings of continued pre-training; import them from ``config``."""
+"""Settings of our own training loops, continued pre-training and PPO.
+
+Import them from ``config``.
+"""
 
 from dataclasses import dataclass
 
@@ -133,3 +136,119 @@ class PretrainConfig:
     def grad_accum_steps(self) -> int:
         """Micro-batches an optimiser step on one process."""
         return self.global_batch_size // self.micro_batch_size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PPOConfig:
+    """08: PPO, names as in the literature; sources in rlhf/ppo.py."""
+
+    num_updates: int
+    """Rollout-and-train rounds."""
+    rollout_batch_size: int
+    """Prompts a rollout."""
+    max_prompt_len: int
+    """Longer prompts are skipped. Unit: tokens."""
+    max_new_tokens: int
+    """Longest response. Unit: tokens."""
+    temperature: float = 1.0
+    """Sampling temperature, also divided out of every log-probability."""
+    learning_rate: float
+    """Policy learning rate."""
+    critic_learning_rate: float
+    """Value network learning rate."""
+    num_ppo_epochs: int
+    """Passes over a rollout."""
+    num_mini_batches: int
+    """Optimiser steps a pass."""
+    warmup_share: float = 0.0
+    """Share of the updates with a rising learning rate; it then falls linearly to 0."""
+    kl_coef: float
+    """Weight of the per-token KL in the reward; the start when ``kl_target`` is set."""
+    kl_target: float = 0.0
+    """KL that the coefficient is steered to, in nats a response; 6 in arXiv 1909.08593.
+    0: the coefficient stays."""
+    kl_horizon: int = 10_000
+    """Responses in which a KL of 20% or more over its target multiplies the coefficient
+    by about 1.2."""
+    early_stop_kl: float = 0.0
+    """The passes over a rollout end when the new policy is farther than 1.5 times this
+    from the one that sampled, in nats a token; 0.02 is usual, 0 is off."""
+    train_embeddings: bool = False
+    """Also train embed_tokens (and lm_head where they are tied). Off: most rows are
+    never sampled, so they only pick up noise, and a third of the time goes there."""
+    clip_range: float = 0.2
+    """Ratio clip."""
+    dual_clip: float = 0.0
+    """A token with a negative advantage costs at most this many times its size (arXiv
+    1912.09729, equation 5); 3 is usual, 0 is off."""
+    value_clip_range: float = 0.2
+    """Value clip."""
+    vf_coef: float = 0.1
+    """Weight of the value loss."""
+    critic_warmup_updates: int = 0
+    """First updates that train the critic alone; 5 to 20 help a critic that does not
+    start from the reward model."""
+    ptx_coef: float = 0.0
+    """Weight of the loss on pre-training text, in nats a token, beside the policy's
+    (PPO-ptx, arXiv 2203.02155, equation 2, with 27.8); 0 is off."""
+    ptx_batch_size: int = 8
+    """Rows of pre-training text an optimiser step."""
+    gamma: float = 1.0
+    """Discount."""
+    gae_lambda: float = 0.95
+    """GAE lambda."""
+    missing_eos_penalty: float = 1.0
+    """Subtracted from the score of a response without EOS."""
+    reward_clip: float = 5.0
+    """Scores are clipped to this many standard deviations."""
+    whiten_rewards: bool = False
+    """Divide token rewards by their deviation in the rollout; their mean stays."""
+    max_grad_norm: float = 1.0
+    """Gradient clipping."""
+    float32_logits: bool = False
+    """With runtime.dtype bfloat16, compute the output layer in float32 all the same."""
+    save_every: int = 5
+    """Updates between checkpoints, which a killed run goes on from; 0: none."""
+    num_eval_prompts: int
+    """Unseen prompts for reward before and after."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.rollout_batch_size % self.num_mini_batches == 0,
+            f"ppo.rollout_batch_size={self.rollout_batch_size} must be a multiple of "
+            f"ppo.num_mini_batches={self.num_mini_batches}",
+        )
+        self._check_kl()
+        require(
+            self.dual_clip == 0 or self.dual_clip > 1,
+            f"ppo.dual_clip={self.dual_clip} must be above 1, or 0 for none",
+        )
+        require(
+            0 <= self.warmup_share < 1,
+            f"ppo.warmup_share={self.warmup_share} must be in [0, 1)",
+        )
+        require(
+            0 <= self.critic_warmup_updates <= max(0, self.num_updates - 1),
+            f"ppo.critic_warmup_updates={self.critic_warmup_updates} leaves none of "
+            f"ppo.num_updates={self.num_updates} to the policy: lower it",
+        )
+        require(
+            self.ptx_coef >= 0 and self.ptx_batch_size >= 1 and self.save_every >= 0,
+            f"ppo.ptx_coef={self.ptx_coef} and ppo.save_every={self.save_every} must "
+            f"be 0 or more, ppo.ptx_batch_size={self.ptx_batch_size} 1 or more",
+        )
+
+    def _check_kl(self) -> None:
+        require(
+            self.kl_target >= 0 and self.early_stop_kl >= 0,
+            f"ppo.kl_target={self.kl_target} and ppo.early_stop_kl="
+            f"{self.early_stop_kl} must be 0 or more; 0 is off",
+        )
+        if self.kl_target:
+            require(
+                self.kl_coef > 0 and self.kl_horizon >= self.rollout_batch_size,
+                f"ppo.kl_target={self.kl_target} multiplies ppo.kl_coef="
+                f"{self.kl_coef}: start above 0, with ppo.kl_horizon="
+                f"{self.kl_horizon} not below ppo.rollout_batch_size="
+                f"{self.rollout_batch_size}",
+            )

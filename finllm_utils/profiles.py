@@ -98,6 +98,7 @@ def _toy_tuning() -> dict[str, typing.Any]:
         reward=RewardConfig(
             num_pairs=5_000,
             random_share=0.0,
+            value_passes=3,
             num_eval_pairs=1_500,
             sample_tokens=40,
             max_answer_chars=80,
@@ -105,7 +106,9 @@ def _toy_tuning() -> dict[str, typing.Any]:
             batch_size=32,
             learning_rate=1e-3,
             num_epochs=1,
-            query_scale=0.1,
+            readout="tokens",
+            embedding_rate=10.0,
+            query_scale=1.0,
         ),
         ppo=PPOConfig(
             num_updates=14,
@@ -193,6 +196,7 @@ def _small_tuning() -> dict[str, typing.Any]:
         reward=RewardConfig(
             num_pairs=12_000,
             random_share=0.3,
+            value_passes=3,
             num_eval_pairs=2_000,
             sample_tokens=96,
             max_answer_chars=240,
@@ -200,6 +204,7 @@ def _small_tuning() -> dict[str, typing.Any]:
             batch_size=64,
             learning_rate=3e-5,
             num_epochs=1,
+            readout="eos",
             query_scale=1.0,
         ),
         ppo=PPOConfig(

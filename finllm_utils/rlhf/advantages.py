@@ -5,6 +5,10 @@ Shapes: B responses, T response tokens. Masks are 1 on real tokens, which stand 
 
 import torch
 
+from finllm_utils.rlhf.processes import mean_and_deviation
+
+WHITEN_EPS = 1e-8  # equal values become 0 and not NaN
+
 
 def gae(
     rewards_BT: torch.Tensor,
@@ -33,9 +37,17 @@ def gae(
     return advantages_BT, (advantages_BT + values_BT) * mask_BT
 
 
-def whiten(values_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
-    """Values with mean 0 and deviation 1 over all valid tokens; 0 elsewhere."""
-    valid_N = values_BT[mask_BT.bool()]
-    deviation = valid_N.std(unbiased=False)
-    whitened_BT = (values_BT - valid_N.mean()) / (deviation + 1e-8)
+def whiten(
+    values_BT: torch.Tensor, mask_BT: torch.Tensor, *, shift_mean: bool = True
+) -> torch.Tensor:
+    """Values with mean 0 and deviation 1 over all valid tokens; 0 elsewhere.
+
+    All valid tokens are those of all processes, where there are several.
+
+    Args: shift_mean False keeps the mean, for rewards: theirs says which sign is good.
+    """
+    mean, deviation = mean_and_deviation(values_BT[mask_BT.bool()])
+    whitened_BT = (values_BT - mean) / (deviation + WHITEN_EPS)
+    if not shift_mean:
+        whitened_BT = whitened_BT + mean
     return whitened_BT * mask_BT.to(values_BT.dtype)

@@ -76,13 +76,17 @@ def response_logprobs(
     *,
     temperature: float,
     dtype: torch.dtype = torch.float32,
+    logits_dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
     """log p of each response token given all before it, (B, T); 0 outside the mask.
 
     Args: temperature divides the logits, as when sampling; dtype bfloat16 runs the
-    matrices in autocast, the softmax stays float32.
+    matrices in autocast, while sums over the vocabulary and what is returned are
+    float32; logits_dtype is the output layer's, ``dtype`` when not given.
     """
-    logprobs_N, _ = _token_logprobs(policy, rollout, temperature, dtype)
+    logprobs_N, _ = _token_logprobs(
+        policy, rollout, temperature, dtype, logits_dtype or dtype
+    )
     return scatter_tokens(logprobs_N, rollout.response_mask_BT)
 
 
@@ -93,9 +97,12 @@ def logprobs_and_entropy(
     *,
     temperature: float,
     dtype: torch.dtype = torch.float32,
+    logits_dtype: torch.dtype | None = None,
 ) -> tuple[torch.Tensor, float]:
     """As ``response_logprobs`` without gradients, and the entropy in nats a token."""
-    logprobs_N, entropy_N = _token_logprobs(policy, rollout, temperature, dtype)
+    logprobs_N, entropy_N = _token_logprobs(
+        policy, rollout, temperature, dtype, logits_dtype or dtype
+    )
     logprobs_BT = scatter_tokens(logprobs_N, rollout.response_mask_BT)
     return logprobs_BT, entropy_N.mean().item()
 
@@ -121,10 +128,14 @@ def scatter_tokens(values_N: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tenso
 
 
 def _token_logprobs(
-    policy: LlamaForCausalLM, rollout: Rollout, temperature: float, dtype: torch.dtype
+    policy: LlamaForCausalLM,
+    rollout: Rollout,
+    temperature: float,
+    dtype: torch.dtype,
+    logits_dtype: torch.dtype,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     mask_BT = rollout.response_mask_BT.bool()
-    hidden_ND = response_hidden(policy.model, rollout, dtype)[mask_BT].to(dtype)
+    hidden_ND = response_hidden(policy.model, rollout, dtype)[mask_BT].to(logits_dtype)
     return TokenLogprobs.apply(
         hidden_ND, policy.lm_head.weight, rollout.responses_BT[mask_BT], temperature
     )

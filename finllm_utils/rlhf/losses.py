@@ -22,15 +22,23 @@ def policy_loss(
     *,
     clip_range: float,
     num_tokens: int,
+    dual_clip: float = 0.0,
 ) -> torch.Tensor:
     """The clipped surrogate, to be minimised. Source: arXiv 1707.06347, equation 7.
 
     The maximum of two negatives is the pessimistic bound: a step that leaves the clip
     range in the direction of a gain earns nothing more.
+
+    Args: dual_clip, above 1, bounds what a token with a negative advantage costs by
+    dual_clip x |advantage|, however large the ratio (arXiv 1912.09729, equation 5);
+    0 sets no bound.
     """
     ratio_BT = log_ratio(logprobs_BT, old_logprobs_BT).exp()
     clipped_BT = ratio_BT.clamp(1 - clip_range, 1 + clip_range)
     loss_BT = torch.maximum(-advantages_BT * ratio_BT, -advantages_BT * clipped_BT)
+    if dual_clip:
+        bounded_BT = torch.minimum(loss_BT, -advantages_BT * dual_clip)
+        loss_BT = torch.where(advantages_BT < 0, bounded_BT, loss_BT)
     return (loss_BT * mask_BT).sum() / num_tokens
 
 

@@ -5,50 +5,48 @@ advantages, take clipped steps on policy and critic. The details follow the chec
 of "The N implementation details of RLHF with PPO" (huggingface/blog) and of
 vwxyzjn/summarize_from_feedback_details; TRL's ``cliprange`` and ``lam`` are spelt out.
 Differs: policy and critic are separate networks with separate optimisers, and every
-mean is over the tokens of the whole mini-batch.
+mean is over the tokens of the whole mini-batch. tests/rlhf/test_ppo_checklist.py lists
+the details, with the setting or the test of each.
 """
 
-import logging
-import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import LlamaForCausalLM
 
 from finllm_utils.config import PPOConfig
-from finllm_utils.rlhf import guards, losses
+from finllm_utils.rlhf import guards, losses, processes
 from finllm_utils.rlhf.advantages import gae, whiten
 from finllm_utils.rlhf.critic import Critic
+from finllm_utils.rlhf.experience import (
+    Experience,
+    experience_figures,
+    ratio_figures,
+    watch,
+)
+from finllm_utils.rlhf.kl_control import next_kl_coef
 from finllm_utils.rlhf.logprobs import logprobs_and_entropy, response_logprobs
+from finllm_utils.rlhf.ppo_checkpoint import PPOCheckpoints, Progress, run_identity
+from finllm_utils.rlhf.ppo_optim import (
+    Optimizers,
+    make_optimizers,
+    set_learning_rates,
+)
+from finllm_utils.rlhf.prompt_batches import prompt_batches
+from finllm_utils.rlhf.ptx import TokenRows, ptx_batches, ptx_loss, require_ptx_rows
 from finllm_utils.rlhf.reward_signal import token_rewards
 from finllm_utils.rlhf.rollout import Rollout, sample_rollout
+from finllm_utils.train.parallel import current_world
 
-logger = logging.getLogger(__name__)
 RewardFunction = Callable[[list[list[int]]], np.ndarray]
 # In bfloat16 a single token's ratio wavers by several per cent, since a mini-batch is
 # multiplied in other shapes than the rollout was; their mean does not.
 FIRST_RATIO = {torch.float32: ("max", 1e-4), torch.bfloat16: ("mean", 1e-2)}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Experience:
-    """A rollout with all that is known of it before the first step."""
-
-    rollout: Rollout
-    scores_B: torch.Tensor
-    logprobs_BT: torch.Tensor
-    ref_logprobs_BT: torch.Tensor
-    values_BT: torch.Tensor
-    advantages_BT: torch.Tensor
-    returns_BT: torch.Tensor
-    entropy: float
-
-    @property
-    def kl_B(self) -> torch.Tensor:
-        """Sum over each response of log p - log p_ref, in nats."""
-        return losses.kl_k1(self.logprobs_BT, self.ref_logprobs_BT).sum(1)
+EARLY_STOP_FACTOR = 1.5  # of ppo.early_stop_kl, as in openai/spinningup
 
 
 def train_ppo(
@@ -64,51 +62,159 @@ def train_ppo(
     seed: int,
     dtype: torch.dtype = torch.float32,
     on_update: Callable[[int, dict[str, float]], None] | None = None,
+    ptx_rows: TokenRows = (),
+    checkpoints: Path | None = None,
 ) -> list[dict[str, float]]:
     """Trains policy and critic in place; one dict of figures an update.
 
     Args: reward_function maps token sequences (prompt and response) to scores in
     standard deviations of SFT samples; prompts are token ids; the seed fixes prompts,
-    samples and mini-batches.
-    Raises: PPOFault naming what is broken.
+    samples and mini-batches; ptx_rows, for ``cfg.ptx_coef``, are token ids of
+    pre-training documents; checkpoints is a folder that the run fills every
+    ``cfg.save_every`` updates and goes on from, to the same bits. It needs the networks
+    as at the first call, and tells on_update of restored updates first, so that a log
+    is whole; ``train.checkpoint.remove_checkpoints`` empties it.
+    Raises: PPOFault naming what is broken; ValueError when ``checkpoints`` holds those
+    of another run (a reward function cannot be compared).
     """
     guards.require_distinct_pad(eos_id, pad_id)
+    processes.require_even_shares(cfg)
+    require_ptx_rows(ptx_rows, cfg, policy)
+    run = _Run(
+        policy=policy,
+        ref_policy=ref_policy,
+        critic=critic,
+        reward_function=reward_function,
+        ptx_rows=ptx_rows if cfg.ptx_coef else (),
+        cfg=cfg,
+        eos_id=eos_id,
+        pad_id=pad_id,
+        seed=seed,
+        dtype=dtype,
+        optimizers=_prepare(policy, ref_policy, critic, cfg),
+    )
+    store = run.open_checkpoints(checkpoints, prompts)
+    progress = Progress(kl_coef=cfg.kl_coef)
+    if store:
+        progress = store.load(progress)
+    hear = on_update or (lambda update, figures: None)
+    for update, figures in enumerate(progress.history):
+        hear(update, figures)
+    batches = prompt_batches(prompts, cfg.rollout_batch_size, seed)
+    for batch in islice(batches, len(progress.history), cfg.num_updates):
+        progress = run.update(batch, progress)
+        if store:
+            store.save_when_due(progress)
+        hear(len(progress.history) - 1, progress.history[-1])
+    return progress.history
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Run:
+    """What is the same in every update."""
+
+    policy: LlamaForCausalLM
+    ref_policy: LlamaForCausalLM
+    critic: Critic
+    optimizers: Optimizers
+    reward_function: RewardFunction
+    ptx_rows: TokenRows
+    cfg: PPOConfig
+    eos_id: int
+    pad_id: int
+    seed: int
+    dtype: torch.dtype
+
+    def update(self, prompts: Sequence[Sequence[int]], progress: Progress) -> Progress:
+        """Samples responses to the prompts, scores them and takes the steps."""
+        number, seed = len(progress.history), self.seed
+        cfg = replace(self.cfg, kl_coef=progress.kl_coef)
+        set_learning_rates(self.optimizers, cfg, number)
+        rollout = sample_rollout(
+            self.policy,
+            processes.own_part(prompts),
+            max_new_tokens=cfg.max_new_tokens,
+            temperature=cfg.temperature,
+            eos_id=self.eos_id,
+            pad_id=self.pad_id,
+            seed=processes.sampling_seed(seed, number, current_world().rank),
+        )
+        networks = (self.policy, self.ref_policy, self.critic)
+        experience = collect_experience(
+            *networks, self.reward_function, rollout, cfg, self.eos_id, self.dtype
+        )
+        steps = take_steps(
+            self.policy,
+            self.critic,
+            self.optimizers,
+            experience,
+            cfg,
+            seed + number,
+            self.dtype,
+            train_policy=number >= cfg.critic_warmup_updates,
+            ptx=ptx_batches(self.ptx_rows, cfg, number, self.pad_id, seed),
+        )
+        figures = experience_figures(experience, self.eos_id) | steps
+        if cfg.kl_target:
+            figures["kl_coef"] = cfg.kl_coef
+        figures = processes.joined_figures(figures, experience.scores_B.device)
+        watch(figures, progress.history, experience, cfg.reward_clip)
+        return Progress(
+            history=[*progress.history, figures],
+            kl_coef=next_kl_coef(
+                cfg.kl_coef,
+                figures["kl_nats"],
+                cfg.rollout_batch_size,
+                target=cfg.kl_target,
+                horizon=cfg.kl_horizon,
+            ),
+        )
+
+    def open_checkpoints(
+        self, folder: Path | None, prompts: Sequence[Sequence[int]]
+    ) -> PPOCheckpoints | None:
+        """The checkpoints in ``folder``; None when none are to be written."""
+        if folder is None or not self.cfg.save_every:
+            return None
+        identity = run_identity(
+            {
+                "policy": self.policy,
+                "reference": self.ref_policy,
+                "critic": self.critic,
+            },
+            {"prompts": prompts, "ptx_rows": self.ptx_rows},
+            self.cfg,
+            seed=self.seed,
+            dtype=str(self.dtype),
+            eos_id=self.eos_id,
+            pad_id=self.pad_id,
+            processes=current_world().size,
+        )
+        return PPOCheckpoints(
+            folder,
+            identity,
+            dict(
+                policy=(self.policy, self.optimizers[0]),
+                critic=(self.critic, self.optimizers[1]),
+            ),
+            every=self.cfg.save_every,
+            num_updates=self.cfg.num_updates,
+        )
+
+
+def _prepare(
+    policy: LlamaForCausalLM,
+    ref_policy: LlamaForCausalLM,
+    critic: Critic,
+    cfg: PPOConfig,
+) -> Optimizers:
+    """No dropout anywhere, embeddings frozen unless they train; the optimisers."""
     for module in (policy, ref_policy, critic):
-        module.eval()  # no dropout anywhere
+        module.eval()
     if not cfg.train_embeddings:
         policy.model.embed_tokens.requires_grad_(False)
         critic.network.model.embed_tokens.requires_grad_(False)
-    optimizers = (
-        _optimizer(policy, cfg.learning_rate),
-        _optimizer(critic, cfg.critic_learning_rate),
-    )
-    schedules = [_linear_decay(o, cfg.num_updates) for o in optimizers]
-    batches = _prompt_batches(prompts, cfg.rollout_batch_size, seed)
-    history: list[dict[str, float]] = []
-    for update in range(cfg.num_updates):
-        rollout = sample_rollout(
-            policy,
-            next(batches),
-            max_new_tokens=cfg.max_new_tokens,
-            temperature=cfg.temperature,
-            eos_id=eos_id,
-            pad_id=pad_id,
-            seed=seed + 1_000 * (update + 1),
-        )
-        experience = collect_experience(
-            policy, ref_policy, critic, reward_function, rollout, cfg, eos_id, dtype
-        )
-        steps = take_steps(
-            policy, critic, optimizers, experience, cfg, seed + update, dtype
-        )
-        for schedule in schedules:
-            schedule.step()
-        figures = _figures(experience, eos_id) | steps
-        _watch(figures, history, experience, cfg, dtype)
-        history.append(figures)
-        if on_update:
-            on_update(update, figures)
-    return history
+    return make_optimizers(policy, critic)
 
 
 @torch.no_grad()
@@ -127,12 +233,9 @@ def collect_experience(
     scores_B = torch.as_tensor(
         reward_function(rollout.sequences()), dtype=torch.float32, device=mask_BT.device
     )
-    logprobs_BT, entropy = logprobs_and_entropy(
-        policy, rollout, temperature=cfg.temperature, dtype=dtype
-    )
-    ref_logprobs_BT = response_logprobs(
-        ref_policy, rollout, temperature=cfg.temperature, dtype=dtype
-    )
+    how = {"temperature": cfg.temperature} | _precision(cfg, dtype)
+    logprobs_BT, entropy = logprobs_and_entropy(policy, rollout, **how)
+    ref_logprobs_BT = response_logprobs(ref_policy, rollout, **how)
     values_BT = critic(rollout, dtype)
     rewards_BT = token_rewards(
         scores_B,
@@ -144,6 +247,8 @@ def collect_experience(
         reward_clip=cfg.reward_clip,
         missing_eos_penalty=cfg.missing_eos_penalty,
     )
+    if cfg.whiten_rewards:
+        rewards_BT = whiten(rewards_BT, mask_BT, shift_mean=False)
     advantages_BT, returns_BT = gae(
         rewards_BT, values_BT, mask_BT, gamma=cfg.gamma, gae_lambda=cfg.gae_lambda
     )
@@ -162,35 +267,71 @@ def collect_experience(
 def take_steps(
     policy: LlamaForCausalLM,
     critic: Critic,
-    optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
+    optimizers: Optimizers,
     experience: Experience,
     cfg: PPOConfig,
     seed: int,
     dtype: torch.dtype = torch.float32,
+    *,
+    train_policy: bool = True,
+    ptx: Iterator[Rollout] | None = None,
 ) -> dict[str, float]:
-    """``num_ppo_epochs`` passes of ``num_mini_batches`` steps; their mean figures."""
-    shuffle = torch.Generator().manual_seed(seed)
-    num_rows = len(experience.scores_B)
+    """``num_ppo_epochs`` passes of ``num_mini_batches`` steps; their mean figures.
+
+    Args: train_policy False trains the critic alone; ptx gives a batch of pre-training
+    text for each step, weighted with ``cfg.ptx_coef``.
+    """
     seen: list[dict[str, float]] = []
-    for _ in range(cfg.num_ppo_epochs):
-        order = torch.randperm(num_rows, generator=shuffle)
-        for rows in order.split(num_rows // cfg.num_mini_batches):
-            loss, figures = _mini_batch_loss(
-                policy, critic, experience, rows, cfg, dtype
-            )
-            if not seen:
-                which, tolerance = FIRST_RATIO[dtype]
-                found = figures[f"{which}_ratio_deviation"]
-                guards.require_first_ratio(found, tolerance, which)
-            loss.backward()
-            for module, optimizer in zip((policy, critic), optimizers, strict=True):
-                torch.nn.utils.clip_grad_norm_(module.parameters(), cfg.max_grad_norm)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-            seen.append(figures)
+    for rows in _mini_batches(len(experience.scores_B), cfg, seed):
+        loss, figures = _mini_batch_loss(
+            policy, critic, experience, rows, cfg, dtype, train_policy
+        )
+        if not seen:
+            which, tolerance = FIRST_RATIO[dtype]
+            found = figures[f"{which}_ratio_deviation"]
+            guards.require_first_ratio(found, tolerance, which)
+        elif _went_too_far(figures["approx_kl"], cfg, loss.device):
+            break
+        loss.backward()
+        if ptx is not None:
+            with torch.set_grad_enabled(train_policy):
+                text_loss = ptx_loss(policy, next(ptx), **_precision(cfg, dtype))
+            if train_policy:
+                (cfg.ptx_coef * text_loss).backward()
+            figures["ptx_loss"] = processes.total(text_loss.detach()).item()
+        for module, optimizer in zip((policy, critic), optimizers, strict=True):
+            processes.sum_gradients(module.parameters())
+            torch.nn.utils.clip_grad_norm_(module.parameters(), cfg.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        seen.append(figures)
     means = {key: float(np.mean([s[key] for s in seen])) for key in seen[0]}
     guarded = f"{FIRST_RATIO[dtype][0]}_ratio_deviation"
+    if cfg.early_stop_kl:
+        means["num_steps"] = float(len(seen))
     return means | {"first_ratio_deviation": seen[0][guarded]}
+
+
+def _mini_batches(num_rows: int, cfg: PPOConfig, seed: int) -> Iterator[torch.Tensor]:
+    """Yields the rows of each step, all passes over the rollout one after another."""
+    shuffle = torch.Generator().manual_seed(seed)
+    for _ in range(cfg.num_ppo_epochs):
+        order = torch.randperm(num_rows, generator=shuffle)
+        yield from order.split(num_rows // cfg.num_mini_batches)
+
+
+def _went_too_far(approx_kl: float, cfg: PPOConfig, device: torch.device) -> bool:
+    """Whether the KL from the policy that sampled ends the passes over its rollout."""
+    if not cfg.early_stop_kl:
+        return False
+    joined = processes.joined_figures({"approx_kl": approx_kl}, device)
+    return joined["approx_kl"] > EARLY_STOP_FACTOR * cfg.early_stop_kl
+
+
+def _precision(cfg: PPOConfig, dtype: torch.dtype) -> dict[str, torch.dtype]:
+    """Of the layers, and of the output layer with its softmax."""
+    logits_dtype = torch.float32 if cfg.float32_logits else dtype
+    return {"dtype": dtype, "logits_dtype": logits_dtype}
 
 
 def _mini_batch_loss(
@@ -200,14 +341,16 @@ def _mini_batch_loss(
     rows: torch.Tensor,
     cfg: PPOConfig,
     dtype: torch.dtype,
+    train_policy: bool,
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Policy loss plus ``vf_coef`` times value loss of some rows, and their figures."""
     part = experience.rollout.rows(rows)
     mask_BT = part.response_mask_BT
-    num_tokens = int(mask_BT.sum())
-    logprobs_BT = response_logprobs(
-        policy, part, temperature=cfg.temperature, dtype=dtype
-    )
+    num_tokens = int(processes.total(mask_BT.sum()))
+    with torch.set_grad_enabled(train_policy):
+        logprobs_BT = response_logprobs(
+            policy, part, temperature=cfg.temperature, **_precision(cfg, dtype)
+        )
     pg_loss = losses.policy_loss(
         logprobs_BT,
         experience.logprobs_BT[rows],
@@ -215,6 +358,7 @@ def _mini_batch_loss(
         mask_BT,
         clip_range=cfg.clip_range,
         num_tokens=num_tokens,
+        dual_clip=cfg.dual_clip,
     )
     vf_loss = losses.value_loss(
         critic(part, dtype),
@@ -224,97 +368,11 @@ def _mini_batch_loss(
         value_clip_range=cfg.value_clip_range,
         num_tokens=num_tokens,
     )
-    figures = {"policy_loss": pg_loss.item(), "value_loss": vf_loss.item()}
-    figures |= _ratio_figures(logprobs_BT, experience.logprobs_BT[rows], mask_BT, cfg)
-    return pg_loss + cfg.vf_coef * vf_loss, figures
-
-
-@torch.no_grad()
-def _ratio_figures(
-    logprobs_BT: torch.Tensor,
-    old_logprobs_BT: torch.Tensor,
-    mask_BT: torch.Tensor,
-    cfg: PPOConfig,
-) -> dict[str, float]:
-    ratio_BT = losses.log_ratio(logprobs_BT, old_logprobs_BT).exp()
-    deviation_BT = (ratio_BT - 1).abs() * mask_BT
-    clipped_BT = (deviation_BT > cfg.clip_range).float()
-    return {
-        "ratio": losses.masked_mean(ratio_BT, mask_BT).item(),
-        "max_ratio_deviation": deviation_BT.max().item(),
-        "mean_ratio_deviation": losses.masked_mean(deviation_BT, mask_BT).item(),
-        "clip_share": losses.masked_mean(clipped_BT, mask_BT).item(),
-        "approx_kl": losses.masked_mean(
-            losses.kl_k3(old_logprobs_BT, logprobs_BT), mask_BT
-        ).item(),
+    figures = {
+        "policy_loss": processes.total(pg_loss.detach()).item(),
+        "value_loss": processes.total(vf_loss.detach()).item(),
     }
-
-
-def _figures(experience: Experience, eos_id: int) -> dict[str, float]:
-    rollout, mask_BT = experience.rollout, experience.rollout.response_mask_BT
-    k3_BT = losses.kl_k3(experience.logprobs_BT, experience.ref_logprobs_BT)
-    responses = rollout.response_ids()
-    return {
-        "score": experience.scores_B.mean().item(),
-        "kl_nats": experience.kl_B.mean().item(),
-        "kl_k3_nats": (k3_BT * mask_BT).sum(1).mean().item(),
-        "entropy": experience.entropy,
-        "length": rollout.lengths_B.float().mean().item(),
-        "eos_share": rollout.ended_B(eos_id).float().mean().item(),
-        "unique_share": len({tuple(r) for r in responses}) / len(responses),
-        "max_value": experience.values_BT.abs().max().item(),
-    }
-
-
-def _watch(
-    figures: dict[str, float],
-    history: list[dict[str, float]],
-    experience: Experience,
-    cfg: PPOConfig,
-    dtype: torch.dtype,
-) -> None:
-    """Stops on a broken invariant; logs each kind of drift."""
-    guards.require_finite(figures)
-    guards.require_kl_not_negative(experience.kl_B)
-    first = history[0] if history else figures
-    for sentence in (
-        guards.entropy_drift(figures["entropy"], first["entropy"]),
-        guards.length_drift(figures["length"], first["length"]),
-        guards.value_drift(figures["max_value"], cfg.reward_clip),
-    ):
-        if sentence:
-            logger.warning("update %d: %s", len(history), sentence)
-
-
-def _optimizer(module: torch.nn.Module, learning_rate: float) -> torch.optim.AdamW:
-    """Adam with eps 1e-5, as in TensorFlow's PPO: 1e-8 makes early steps too large."""
-    return torch.optim.AdamW(
-        [p for p in module.parameters() if p.requires_grad],
-        lr=learning_rate,
-        betas=(0.9, 0.95),
-        eps=1e-5,
-        weight_decay=0.0,
-        fused=True,
+    figures |= ratio_figures(
+        logprobs_BT, experience.logprobs_BT[rows], mask_BT, cfg.clip_range
     )
-
-
-def _linear_decay(
-    optimizer: torch.optim.Optimizer, num_updates: int
-) -> torch.optim.lr_scheduler.LambdaLR:
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda u: 1 - u / num_updates)
-
-
-def _prompt_batches(
-    prompts: Sequence[Sequence[int]], size: int, seed: int
-) -> Iterator[list[Sequence[int]]]:
-    """Yields batches without end; every prompt comes once before any comes again."""
-    if len(prompts) < size:
-        raise ValueError(
-            f"{len(prompts)} prompts are fewer than ppo.rollout_batch_size={size}: "
-            "lower it, or raise ppo.max_prompt_len so that fewer prompts are skipped"
-        )
-    rng = random.Random(seed)
-    while True:
-        order = rng.sample(range(len(prompts)), len(prompts))
-        for begin in range(0, len(order) - size + 1, size):
-            yield [prompts[i] for i in order[begin : begin + size]]
+    return pg_loss + cfg.vf_coef * vf_loss, figures

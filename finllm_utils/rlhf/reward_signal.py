@@ -65,6 +65,9 @@ def token_rewards(
 
     -kl_coef x (logp - ref_logp) everywhere, plus the clipped score at the last real
     token. Source: arXiv 2009.01325, section 3.4; the EOS penalty is TRL's.
+    Differs: summarize_from_feedback_details and TRL pay one column later, in the
+    padding after EOS, and keep a value there; here EOS ends the response, and the value
+    after it is 0.
     """
     paid_B = scores_B.clamp(-reward_clip, reward_clip)
     paid_B = paid_B - missing_eos_penalty * (~ended_B).to(paid_B.dtype)

@@ -45,6 +45,14 @@ class Rollout:
             response_mask_BT=self.response_mask_BT[index],
         )
 
+    def to(self, device: torch.device | str) -> "Rollout":
+        """The rollout on ``device``."""
+        return Rollout(
+            ids_BL=self.ids_BL.to(device),
+            attention_mask_BL=self.attention_mask_BL.to(device),
+            response_mask_BT=self.response_mask_BT.to(device),
+        )
+
     def sequences(self) -> list[list[int]]:
         """Prompt and response of each row without padding, for the reward model."""
         rows = zip(self.ids_BL, self.attention_mask_BL.bool(), strict=True)

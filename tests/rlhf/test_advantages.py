@@ -1,6 +1,6 @@
 import torch
 
-from finllm_utils.rlhf.advantages import gae, whiten
+from finllm_utils.rlhf.advantages import WHITEN_EPS, gae, whiten
 
 
 def test_gae_on_three_steps_by_hand():
@@ -51,3 +51,20 @@ def test_whiten_uses_valid_tokens_only():
     expected = torch.tensor([[-3.0, -1.0], [1.0, 3.0]]) / root5
     assert torch.allclose(white[:, :2], expected, atol=1e-6)
     assert not white[:, 2].any()
+
+
+def test_reward_whitening_keeps_the_mean_by_hand():
+    values = torch.tensor([[1.0, 3.0, 100.0], [5.0, 7.0, -100.0]])
+    mask = torch.tensor([[1, 1, 0], [1, 1, 0]])
+    white = whiten(values, mask, shift_mean=False)
+    # the mean of 1, 3, 5, 7 is 4, their variance 5
+    expected = torch.tensor([[-3.0, -1.0], [1.0, 3.0]]) / 5**0.5 + 4
+    assert torch.allclose(white[:, :2], expected, atol=1e-6)
+    assert not white[:, 2].any()
+
+
+def test_equal_values_whiten_to_zero():
+    same, mask = torch.full((2, 2), 3.0), torch.ones(2, 2)
+    assert not whiten(same, mask).any()
+    assert torch.equal(whiten(same, mask, shift_mean=False), same)
+    assert WHITEN_EPS == 1e-8
