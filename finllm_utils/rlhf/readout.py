@@ -77,11 +77,12 @@ def read_scores(
 def running_scores(
     model: LlamaForSequenceClassification, hidden_BTD: torch.Tensor
 ) -> torch.Tensor:
-    """What the score would be if the answer stopped at each token, (B, T) float32.
+    """The score as far as it is known at each token, (B, T) float32: a critic's start.
 
-    Args: hidden_BTD are the last layer's states of response tokens alone, from the
-    first on. Sentence level: the score at each token. Token level: the mean so far,
-    since one token's score swings far more than the mean of all.
+    Args: hidden_BTD are the last layer's states from one column on. A critic gives
+    those before each response token, so the first is the opener's, which
+    ``read_scores`` leaves out. Sentence level: the score at each token. Token level:
+    the mean so far, since one token's score swings far more than the mean of all.
     """
     scores_BT = model.score(hidden_BTD.float())[..., 0]
     if getattr(model.config, "readout", "eos") == "eos":

@@ -26,6 +26,7 @@ from finllm_utils.rlhf.reward_model import (
     train_reward_model,
 )
 from finllm_utils.rlhf.reward_signal import RewardStats
+from finllm_utils.rlhf.rollout import sample_rollout
 from tests.rlhf.conftest import EOS
 from tests.rlhf.test_reward_model import WORDS, _pair, folder
 from tests.rlhf.test_reward_model import tokenizer as plain_tokenizer
@@ -108,9 +109,21 @@ def test_sentence_level_stays_the_last_token(folder, tokenizer):
     assert not isinstance(model, TokenRewardModel)
 
 
-def test_a_critic_of_a_token_level_model_keeps_its_readout(model):
-    critic = Critic(model, RewardStats(mean=0.0, std=1.0))
-    assert critic.network.config.readout == "tokens"
+def test_a_critics_values_are_the_mean_so_far(model, policy):
+    prompts = [[1, 8, OPENER], [1, 9, 10, 11, OPENER]]
+    rollout = sample_rollout(
+        policy, prompts, max_new_tokens=6, temperature=1.0, eos_id=EOS, pad_id=3, seed=0
+    )
+    values = Critic(model, RewardStats(mean=0.5, std=2.0))(rollout)
+    for prompt, sequence, row in zip(
+        prompts, rollout.sequences(), values.tolist(), strict=True
+    ):
+        with torch.no_grad():
+            each = model.score(model.model(torch.tensor([sequence])).last_hidden_state)
+        seen = each[0, len(prompt) - 1 : -1, 0]  # the state before each response token
+        by_hand = [(seen[: t + 1].mean().item() - 0.5) / 2 for t in range(len(seen))]
+        assert row[: len(seen)] == pytest.approx(by_hand, abs=1e-5)
+        assert row[len(seen) :] == [0.0] * (len(row) - len(seen))
 
 
 def test_training_learns_a_word_and_the_embedding_takes_larger_steps(model, tokenizer):
