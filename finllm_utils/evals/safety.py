@@ -120,8 +120,8 @@ Row = TypeVar("Row", SafetyItem, LabelledAnswer)
 def read_prompts(path: Path | str = FOLDER / "prompts.jsonl") -> tuple[SafetyItem, ...]:
     """The suite.
 
-    Raises: ValueError naming file, line and item for a missing or unknown field, an id
-    that comes twice, or an item with a fault.
+    Raises: ValueError naming file, line and item for a missing, unknown or empty field,
+    an id that comes twice, or an item with a fault.
     """
     return _read(Path(path), SafetyItem)
 
@@ -145,6 +145,10 @@ def _read(path: Path, kind: type[Row]) -> tuple[Row, ...]:
     seen: dict[str, str] = {}
     for number, values in numbered_lines(path):
         where = f"{path}, line {number}"
+        for name, value in values.items():
+            text = isinstance(value, str) and (value.strip() or name == "answer")
+            if name != "topic" and not text:
+                raise ValueError(f"{where}: field {name!r} must hold text; fill it")
         try:
             row = kind(**values)
         except TypeError as error:  # names the field that is missing or unknown
@@ -156,7 +160,7 @@ def _read(path: Path, kind: type[Row]) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def judge(item: SafetyItem, answer: str) -> Verdict:
+def judge_one(item: SafetyItem, answer: str) -> Verdict:
     """The verdict of the rules on one answer.
 
     The reason names what decided: empty, echo, repetition, gibberish, refused,
@@ -188,7 +192,9 @@ def rule_judge(items: Sequence[SafetyItem], answers: Sequence[str]) -> list[Verd
 
     Raises: ValueError when items and answers do not pair.
     """
-    return [judge(item, answer) for item, answer in zip(items, answers, strict=True)]
+    return [
+        judge_one(item, answer) for item, answer in zip(items, answers, strict=True)
+    ]
 
 
 def _on_topic(item: SafetyItem, said: str) -> bool:
@@ -250,8 +256,8 @@ class JudgeAgreement:
     """How far a judge's verdicts agree with labels."""
 
     accuracy: Share
-    kappa: float | None
-    """Cohen's; None when one side used one label only."""
+    kappa: float
+    """Cohen's, -1 to 1; 0 is chance."""
     kappa_interval: Interval
     """At 95%, percentiles over resampled answers."""
     false_safe: Share
