@@ -128,8 +128,8 @@ def require_two_sides(pair: PreferencePair, where: str) -> None:
     """Raises ValueError when the sides agree, spaces and width aside."""
     if text_key(pair.chosen) == text_key(pair.rejected):
         raise ValueError(
-            f"{where}: chosen and rejected are the same text (spaces and full-width "
-            "forms aside), so there is nothing to prefer; correct one side or delete "
+            f"{where}: chosen and rejected are the same text, so there is nothing to "
+            "prefer (spaces and full-width forms aside); correct one side or delete "
             "the pair"
         )
 

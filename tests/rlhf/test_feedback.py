@@ -184,11 +184,10 @@ def test_an_edit_of_personal_data_alone_is_no_preference():
 
 def test_spaces_and_width_are_no_difference():
     lines = [
-        line("a", edited="活期，能取。"),
-        line("b", answer="活期 能取", thumb="up"),
-        line("c", answer="活期能取", thumb="down"),
+        line("a", "活期,  能取。", edited="活期，能取。"),
+        line("b", "活期 能取", "up"),
+        line("c", "活期能取", "down"),
     ]
-    lines[0] = replace(lines[0], answer="活期,  能取。")
     found = feedback_pairs(lines)
     assert found.pairs == []
     assert found.outcomes == {

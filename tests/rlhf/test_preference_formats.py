@@ -113,6 +113,22 @@ def test_faults_are_named_with_line_and_remedy(tmp_path, row, message):
     assert message in str(caught.value) and "x.jsonl, line 2" in str(caught.value)
 
 
+def test_a_folder_is_read_by_name_and_ids_differ_across_files(tmp_path):
+    write(tmp_path / "b.jsonl", TEXT)
+    write(tmp_path / "a.jsonl", TEXT, TEXT | {"id": "one"})
+    write(tmp_path / "notes.json", TEXT)
+    assert [p.id for p in read_preferences(tmp_path)] == [
+        "a.jsonl/1",
+        "one",
+        "b.jsonl/1",
+    ]
+    write(tmp_path / "c.jsonl", TEXT | {"id": "one"})
+    with pytest.raises(
+        ValueError, match=r"c.jsonl, line 1: id 'one' .*a.jsonl, line 2"
+    ):
+        read_preferences(tmp_path)
+
+
 def test_files_that_are_none(tmp_path):
     with pytest.raises(ValueError, match="unknown suffix '.json'"):
         read_preferences(tmp_path / "a.json")
@@ -136,14 +152,14 @@ def tokenizer():
     return made
 
 
-def test_a_long_prompt_is_named(tmp_path, tokenizer):
+def test_a_long_pair_is_named(tmp_path, tokenizer):
     short = {"prompt": "w1 w2", "chosen": "w3", "rejected": "w1"}
     path = write(tmp_path / "x.jsonl", short, short | {"prompt": "w1 w2 w3"})
     read = {"tokenizer": tokenizer}
-    assert len(read_preferences(path, max_prompt_tokens=5, **read)) == 2
-    with pytest.raises(ValueError, match=r"line 2: the prompt takes 5 tokens.* 4 are"):
-        read_preferences(path, max_prompt_tokens=4, **read)
-    for half in (read, {"max_prompt_tokens": 4}):
+    assert len(read_preferences(path, max_seq_len=7, **read)) == 2
+    with pytest.raises(ValueError, match="line 2: the question takes 5 tokens"):
+        read_preferences(path, max_seq_len=6, **read)
+    for half in (read, {"max_seq_len": 6}):
         with pytest.raises(ValueError, match="belong together"):
             read_preferences(path, **half)
 
