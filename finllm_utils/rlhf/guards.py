@@ -160,11 +160,12 @@ def _window_means(
     """Mean of a judge's score in every window, and the standard error of each.
 
     The error is the larger of two: from the responses within the batches, and from how
-    the batches differ. The second sees what all responses of a batch share.
+    a batch differs from the next. The second sees what all responses of a batch share,
+    and a steady trend hardly adds to it.
     """
     every = np.lib.stride_tricks.sliding_window_view
     scores_NW = every(np.array([row[name] for row in history]), window)
     errors_NW = every(np.array([row[f"{name}_error"] for row in history]), window)
     within_N = (errors_NW**2).mean(1) / window
-    between_N = scores_NW.var(1, ddof=1) / window
+    between_N = (np.diff(scores_NW) ** 2).mean(1) / 2 / window
     return scores_NW.mean(1), np.sqrt(np.maximum(within_N, between_N))
