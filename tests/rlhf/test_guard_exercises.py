@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from finllm_utils.rlhf import guards
 from finllm_utils.rlhf.guards import PPOFault
 from tests.rlhf.conftest import EOS
-from tests.rlhf.small_ppo import networks, same, train
+from tests.rlhf.small_ppo import networks, same, train, variety
 
 
 def scaled(factor):
@@ -94,11 +94,6 @@ def test_a_critic_in_a_hurry_explodes():
 def test_eos_as_padding_is_refused():
     with pytest.raises(PPOFault, match="never learns to stop"):
         train(pad_id=EOS)
-
-
-def variety(sequences):
-    """A rule that the liked token alone cannot please: different tokens."""
-    return np.array([float(len(set(row[2:]))) for row in sequences])
 
 
 HACKED = {
