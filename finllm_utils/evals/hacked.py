@@ -18,7 +18,7 @@ from finllm_utils.rlhf.ppo import RewardFunction, train_ppo
 from finllm_utils.rlhf.readout import answer_token
 
 KEYWORD = "保险"
-NUM_UPDATES = 12
+NUM_UPDATES = 8
 
 
 def keyword_reward(

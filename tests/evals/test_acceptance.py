@@ -69,8 +69,8 @@ def test_fewer_bits_are_better():
 
 
 def test_an_exam_that_fell_is_rejected_though_the_margin_holds():
-    before = np.ones(4000)
-    after = before - (np.arange(4000) % 50 == 0)  # 2% fewer, far within the margin
+    before = np.ones(1000)
+    after = before - (np.arange(1000) % 50 == 0)  # 2% fewer, far within the margin
     one = ability(before, after)
     assert accept([one, *three_gains()], **FAST).verdict == "rejected"
     allowed = ability(before, after, tolerance=0.03)
@@ -141,7 +141,7 @@ def test_more_measures_make_rejection_harder_and_leave_the_interval():
     alone = accept([bits(), fallen], required=(), **FAST)
     extra = [gain(f"more {i}", HALF, HALF) for i in range(40)]
     among = accept([bits(), fallen, *extra], required=(), **FAST)
-    assert (alone.verdict, among.verdict) == ("rejected", "undecided")
+    assert (alone.verdict, among.verdict) == ("rejected", "accepted")
     assert among.findings[1].interval == alone.findings[1].interval
     assert among.findings[1].interval[1] < 0
 
@@ -197,40 +197,42 @@ def test_incomplete_measures_are_refused():
         accept([bits(), gain("safety"), gain("helpfulness")])
 
 
+MOST = 500 * 0.025 + 2 * (500 * 0.025) ** 0.5
+"""Of 500 verdicts: 2.5%, and two standard errors of the count above it."""
+OFTEN = {"num_bootstrap": 2000, "seed": 0}
+
+
 def _equal(random: np.random.Generator) -> list[Measure]:
-    """Two models of the same abilities and gains: only chance tells them apart."""
+    """Two models of the same abilities and gains: only chance tells them apart.
+
+    58 that pass or fail get two pairs more, so that all measures share resamples.
+    """
     nats = random.gamma(4.0, 25.0, 60)
-    right = random.random((2, 80)) < 0.6
-    safe = random.random((2, 60)) < 0.8
+    right, safe = random.random((2, 2, 58)) < 0.7
     return [
         bits(before=nats, after=nats * random.normal(1, 0.05, 60), weights=None),
-        ability(*(right * 1.0)),
+        ability(*(right * 1.0), chance=None),
         gain("safety", *(safe * 1.0)),
         gain("helpfulness", np.zeros(60), random.normal(0, 1.0, 60)),
-        gain("stability", np.zeros(40), random.normal(0, 1.0, 40)),
+        gain("stability", np.zeros(60), random.normal(0, 1.0, 60)),
     ]
 
 
 def test_equal_models_are_seldom_rejected_and_never_accepted():
-    """At most 2.5% of 500, and two standard errors of the count above it."""
     random = np.random.default_rng(0)
-    verdicts = [
-        accept(_equal(random), num_bootstrap=1000, seed=i).verdict for i in range(500)
-    ]
-    assert verdicts.count("rejected") <= 500 * 0.025 + 2 * (500 * 0.025) ** 0.5
+    verdicts = [accept(_equal(random), **OFTEN).verdict for _ in range(500)]
+    assert 0 < verdicts.count("rejected") <= MOST
     assert verdicts.count("accepted") == 0
 
 
 def test_a_fall_of_just_the_tolerance_is_seldom_accepted():
     """All else is far better, so bits per byte alone decide."""
     random, verdicts = np.random.default_rng(1), []
-    for seed in range(500):
+    rises = [gain(n, np.zeros(60), np.full(60, 2.0)) for n in acc.REQUIRED]
+    for _ in range(500):
         nats = random.gamma(4.0, 25.0, 60)
         after = nats * random.normal(1.02, 0.05, 60)
         at = bits(before=nats, after=after, weights=None)
-        rises = [gain(name, NATS, NATS + 1) for name in acc.REQUIRED]
-        verdicts.append(accept([at, *rises], num_bootstrap=1000, seed=seed).verdict)
-    most = 500 * 0.025 + 2 * (500 * 0.025) ** 0.5
-    assert verdicts.count("accepted") <= most
-    assert verdicts.count("rejected") <= most
-    assert verdicts.count("undecided") > 400
+        verdicts.append(accept([at, *rises], **OFTEN).verdict)
+    assert 0 < verdicts.count("accepted") <= MOST
+    assert verdicts.count("rejected") <= MOST
