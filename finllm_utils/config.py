@@ -317,6 +317,8 @@ class EvalsConfig:
     """Four-option questions asked again under other prompts."""
     num_exam_items: int = 90
     """Dialogues and prompts of each exam in 06 that a program checks, at most."""
+    num_accept_items: int = 200
+    """Items of each kind that 08 asks the chat model before and after PPO, at most."""
     max_exam_tokens: int = 256
     """Tokens of an answer in these exams."""
     choice_tolerance: float = 0.1

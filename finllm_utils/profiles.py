@@ -127,6 +127,7 @@ def _toy_tuning() -> dict[str, typing.Any]:
             max_documents=1_000,
             num_choice_items=300,
             num_exam_items=24,
+            num_accept_items=64,
             max_exam_tokens=48,
         ),
     )

@@ -8,6 +8,7 @@ from its own window; EOS is not scored. The interval is a bootstrap over documen
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
@@ -21,6 +22,7 @@ from finllm_utils.records import Document
 KEPT_OUT = "kept_out/"
 """Begins the id of a document of the corpus that no stage trains on."""
 UNSEEN = ("heldout/", KEPT_OUT)
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +101,10 @@ def require_heldout(documents: Iterable[Document]) -> None:
             )
 
 
-def spread_sample(documents: Sequence[Document], num: int) -> list[Document]:
-    """About ``num`` documents at even distances, since the order is by source."""
-    step = max(1, len(documents) // max(1, num))
-    return list(documents[::step][:num])
+def spread_sample(items: Sequence[Item], num: int) -> list[Item]:
+    """About ``num`` items at even distances, since the order is by source."""
+    step = max(1, len(items) // max(1, num))
+    return list(items[::step][:num])
 
 
 def heldout_texts(documents: Sequence[Document]) -> list[str]:

@@ -4,7 +4,7 @@ Two answers are alike by the pairs of characters that they share (Jaccard, 0 to 
 Answers to paraphrases of a question, or samples drawn for it, should be alike; answers
 to different questions should not, for a model that says one thing to everyone is stable
 and useless. So a group's stability is the likeness within minus the likeness to others.
-Pure functions, but for the reader of paraphrases.
+Pure functions, but for the reader of paraphrases. Items: data_samples/stability.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,8 @@ from finllm_utils.data.shingles import shingle_set
 from finllm_utils.evals.following import Reply
 from finllm_utils.records import ChatTurn, numbered_lines
 
+DATA_FILES = ("data_samples/stability",)
+FOLDER = Path(__file__).resolve().parents[2] / DATA_FILES[0]
 NGRAM = 2  # characters; a short answer has few longer windows in common with any
 
 
@@ -44,7 +46,9 @@ class ParaphraseGroup:
         return ""
 
 
-def read_paraphrases(path: Path | str) -> tuple[ParaphraseGroup, ...]:
+def read_paraphrases(
+    path: Path | str = FOLDER / "paraphrases.jsonl",
+) -> tuple[ParaphraseGroup, ...]:
     """The groups of a JSONL file of {"id", "question", "paraphrases": [...]}.
 
     Raises: ValueError naming file and line for wrong fields, an id that comes twice, or

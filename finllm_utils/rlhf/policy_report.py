@@ -5,7 +5,7 @@ little alone, so the part that length explains is taken out, and samples are kep
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -88,6 +88,17 @@ def sample_policy(
         ended=np.array(ended),
         kl_nats=np.array(kl),
     )
+
+
+def rewarded(
+    samples: PolicySamples,
+    reward_function: RewardFunction,
+    prompts: Sequence[Sequence[int]],
+) -> PolicySamples:
+    """The same responses to ``prompts`` with the rewards of another judge."""
+    rows = zip(prompts, samples.responses, strict=True)
+    given = reward_function([[*prompt, *response] for prompt, response in rows])
+    return replace(samples, rewards=np.asarray(given, dtype=np.float64))
 
 
 def reward_gain(before: PolicySamples, after: PolicySamples) -> float:

@@ -4,7 +4,6 @@ The score is put on the scale of SFT samples, clipped, lowered when the response
 end, and paid at the last real token; the KL is charged at every token.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,12 +31,6 @@ class RewardStats:
     def normalise(self, scores: np.ndarray) -> np.ndarray:
         """Scores in standard deviations of SFT samples, their mean at 0."""
         return (np.asarray(scores, dtype=np.float64) - self.mean) / self.std
-
-    def normalised(
-        self, score: Callable[[Sequence[list[int]]], np.ndarray]
-    ) -> Callable[[Sequence[list[int]]], np.ndarray]:
-        """The scoring function ``score`` with its results normalised."""
-        return lambda sequences: self.normalise(score(sequences))
 
     def write(self, path: Path) -> None:
         """Writes ``{"mean": .., "std": ..}``."""

@@ -6,7 +6,6 @@ import pytest
 import torch
 from transformers import LlamaForSequenceClassification
 
-from finllm_utils.profiles import load_profile
 from finllm_utils.rlhf import ppo
 from finllm_utils.rlhf.critic import Critic
 from finllm_utils.rlhf.guards import PPOFault
@@ -15,28 +14,25 @@ from finllm_utils.rlhf.policy_report import (
     length_adjusted_gain,
     length_slope,
     reward_gain,
+    rewarded,
     sample_policy,
 )
 from finllm_utils.rlhf.reward_signal import RewardStats, token_rewards
 from tests.rlhf.conftest import EOS, PAD, tiny_config
+from tests.rlhf.small_ppo import settings
 
 LIKED = 9
 
 
 @pytest.fixture
 def cfg():
-    return dataclasses.replace(
-        load_profile("toy").ppo,
+    return settings(
         num_updates=6,
         rollout_batch_size=32,
         max_new_tokens=6,
-        num_ppo_epochs=2,
-        num_mini_batches=2,
         learning_rate=5e-3,
         critic_learning_rate=5e-3,
-        kl_coef=0.02,
         missing_eos_penalty=1.0,
-        train_embeddings=True,
     )
 
 
@@ -185,6 +181,21 @@ def _samples(rewards, lengths):
         ended=np.array([True] * len(rewards)),
         kl_nats=np.zeros(len(rewards)),
     )
+
+
+def test_another_judge_hears_prompt_and_response():
+    samples = _samples([1.0, 2.0, 3.0], [10, 20, 30])
+    heard = []
+
+    def judge(sequences):
+        heard.extend(sequences)
+        return [float(sum(ids)) for ids in sequences]
+
+    again = rewarded(samples, judge, [[7], [8, 8], [9]])
+    assert heard[1] == [8, 8, *samples.responses[1]]
+    assert again.rewards.tolist() == [float(sum(ids)) for ids in heard]
+    assert samples.rewards.tolist() == [1.0, 2.0, 3.0], "the first judge's stay"
+    assert again.lengths is samples.lengths
 
 
 def test_gains_by_hand():
