@@ -208,7 +208,7 @@ def test_parts_of_another_run_keep_their_machine(tmp_path, monkeypatch):
         keys = keys[1:]
     result = json.loads(path.read_text(encoding="utf-8"))
     assert problems("faults", result) == []
-    assert list(result["figures"].values()) == [1, 2, 3, 3]  # sorted by their names
+    assert list(result["figures"].values()) == [2, 1, 3, 3]  # sorted by their names
     found = result["runs"]
     assert {p: found[p]["run"] for p in "abc"} == {"a": 1, "b": 2, "c": 3}
     for part, number in (("a", 1), ("b", 2)):

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import Dataset
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -20,8 +19,6 @@ from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
 )
-from trl import RewardConfig as TrlRewardConfig
-from trl import RewardTrainer
 
 from finllm_utils.config import RewardConfig
 from finllm_utils.records import PreferencePair
@@ -139,6 +136,9 @@ def train_reward_model(
     Args: dtype bfloat16 trains in autocast, with float32 weights and optimiser.
     Each line: step, loss, accuracy, margin and mean_reward over the last steps.
     """
+    from datasets import Dataset  # where models only score, neither is needed
+    from trl import RewardTrainer
+
     encoded = _like_lengths_together(encoded, cfg.batch_size, seed)
     rows = Dataset.from_dict(
         {"chosen_ids": [c for c, _ in encoded], "rejected_ids": [r for _, r in encoded]}
@@ -199,8 +199,10 @@ def _like_lengths_together(
 
 def _trainer_settings(
     cfg: RewardConfig, scratch: str, seed: int, dtype: str, device_type: str
-) -> TrlRewardConfig:
+) -> "trl.RewardConfig":  # noqa: F821  (trl is imported where it trains)
     """trl's settings; its defaults (bf16, checkpointing, lr 1e-4) are overridden."""
+    from trl import RewardConfig as TrlRewardConfig
+
     return TrlRewardConfig(
         output_dir=scratch,
         learning_rate=cfg.learning_rate,
