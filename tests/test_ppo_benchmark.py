@@ -115,23 +115,23 @@ def row(rate: float, peak: float, device: float = 0.0) -> dict:
 def test_ratios_are_medians_of_rounds_by_hand():
     ours = [row(8, 300), row(2, 300), row(9, 300)]
     rival = [row(2, 600), row(1, 500), row(3, 400)]
-    found = ppo_cpu.compared(ours, rival, "trl")
+    found = ppo_rivals.compared(ours, rival, "trl")
     assert found == {
         "ratio_to_trl": 3,  # of 4, 2 and 3
         "cpu_ratio_to_trl": 3,
         "memory_ratio_to_trl": 0.6,  # of 1/2, 3/5 and 3/4
         "memory_growth_ratio_to_trl": 0.5,  # of 2/5, 2/4 and 2/3
     }
-    on_device = ppo_cpu.compared([row(1, 9, 2.0)], [row(1, 3, 8.0)], "trl")
+    on_device = ppo_rivals.compared([row(1, 9, 2.0)], [row(1, 3, 8.0)], "trl")
     assert on_device["memory_ratio_to_trl"] == 0.25
     assert on_device["memory_growth_ratio_to_trl"] == 0.25
 
 
 def test_the_price_of_kl_follows_the_kl():
-    assert ppo_cpu.next_coef(0.1, 6.0, 4.0) == pytest.approx(0.15)
-    assert ppo_cpu.next_coef(0.1, 80.0, 4.0) == pytest.approx(0.4)
-    assert ppo_cpu.next_coef(0.1, -0.2, 4.0) == pytest.approx(0.025)
-    assert ppo_cpu.close_enough(4.39, 4.0) and not ppo_cpu.close_enough(3.5, 4.0)
+    assert ppo_rivals.next_coef(0.1, 6.0, 4.0) == pytest.approx(0.15)
+    assert ppo_rivals.next_coef(0.1, 80.0, 4.0) == pytest.approx(0.4)
+    assert ppo_rivals.next_coef(0.1, -0.2, 4.0) == pytest.approx(0.025)
+    assert ppo_rivals.close_enough(4.39, 4.0) and not ppo_rivals.close_enough(3.5, 4.0)
 
 
 def test_agreement_by_hand():

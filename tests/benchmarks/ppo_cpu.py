@@ -21,6 +21,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import cached_property
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -42,13 +44,19 @@ from tests.benchmarks.harness import (
 )
 from tests.benchmarks.ppo_arms import agreement_across, chat_folder, reward_folder
 from tests.benchmarks.ppo_contract_rivals import TRL_1_12
-from tests.benchmarks.ppo_rivals import CONTENDERS, new_task
+from tests.benchmarks.ppo_rivals import (
+    CONTENDERS,
+    close_enough,
+    compared,
+    new_task,
+    next_coef,
+)
 
 PARTS = ("speed", "seeds", "reward_model", "disclosure")
 SEEDS = (0, 1, 2)
 KINDS = ("hard", "random", "values")
-KL_TOLERANCE = 0.1  # two KLs this close, as a share, count as equal
 KL_TRIES = 3
+NO_TRL = "trl, which trains reward models, is not installed here"
 GOALS = {
     "ratio_to_trl": ">= 2", "memory_ratio_to_trl": "<= 1", "reward_gain_std": "> 0",
     "heldout_rm_gain": "> 0", "gain_over_trl_at_equal_kl": ">= 0",
@@ -124,12 +132,15 @@ class Bench:
         )  # fmt: skip
 
     def contend(self, python: Path | str, name: str, seed: int, **ppo: object) -> dict:
-        """One training run of a contender; its policy stays in ``policy_of``."""
+        """One training run of a contender; its policy stays in ``policy_of``.
+
+        Names other than a contender's are ours with settings of their own in ``ppo``.
+        """
         cfg = load_profile(
             self.profile, self.overrides | {f"ppo.{k}": v for k, v in ppo.items()}
         )
         task = new_task(
-            self.folder, cfg, self.prompts(), device=self.device, dtype=self.dtype,
+            self.folder, cfg, self.prompts, device=self.device, dtype=self.dtype,
             seed=seed, save_to=str(self.policy_of(name, seed)),
         )  # fmt: skip
         today = time.strftime("%Y-%m-%d", time.gmtime())
@@ -144,13 +155,12 @@ class Bench:
         """Where a contender's policy lies."""
         return self.kept / "policies" / f"{name}_{seed}"
 
+    @cached_property
     def prompts(self) -> Path:
         """Training prompts, the same for every contender."""
         path, ppo = self.kept / "prompts.json", self.cfg.ppo
         number = ppo.num_updates * ppo.rollout_batch_size
-        if not path.exists():
-            row = self.once("write_prompts", "train", number)
-            write_json(path, row["prompts"])
+        write_json(path, self.once("write_prompts", "train", number)["prompts"])
         return path
 
     def speed(self) -> Found:
@@ -226,17 +236,16 @@ class Bench:
         because it takes less time.
         """
         figures = self._gained("ours") | self._gained("trl")
-        coef, wanted = self.cfg.ppo.kl_coef, self._gain("trl", 0)["kl_nats"]
-        name, kl = "ours", self._gain("ours", 0)["kl_nats"]
-        tried = {coef: kl}
-        while not close_enough(kl, wanted) and len(tried) <= KL_TRIES:
-            coef = next_coef(coef, kl, wanted)
-            name = f"ours_{coef:.4g}"
-            self.contend(sys.executable, name, 0, kl_coef=coef)
-            kl = tried[coef] = self._gain(name, 0)["kl_nats"]
-        if name != "ours":
-            for seed in range(1, self.rounds):
-                self.contend(sys.executable, name, seed, kl_coef=coef)
+        first, wanted = self.cfg.ppo.kl_coef, self._gain("trl", 0)["kl_nats"]
+        coef, tried = first, {first: self._gain("ours", 0)["kl_nats"]}
+        while not close_enough(tried[coef], wanted) and len(tried) <= KL_TRIES:
+            coef = next_coef(coef, tried[coef], wanted)
+            self.contend(sys.executable, f"ours_{coef:.4g}", 0, kl_coef=coef)
+            tried[coef] = self._gain(f"ours_{coef:.4g}", 0)["kl_nats"]
+        coef = min(tried, key=lambda c: abs(tried[c] - wanted))
+        name = "ours" if coef == first else f"ours_{coef:.4g}"
+        for seed in range(1, self.rounds if name != "ours" else 1):
+            self.contend(sys.executable, name, seed, kl_coef=coef)
         matched = self._gained(name)
         figures |= {
             "gain_ours_at_equal_kl": matched[f"gain_{name}"],
@@ -252,15 +261,12 @@ class Bench:
 
     def seeds(self) -> Found:
         """08 with each seed on test questions, and what it does to plain text."""
-        heard = self.process(
-            sys.executable, "ppo_arms:heldout_accuracy", self.folder, self.profile,
-            self.overrides, self.heldout,
-        )  # fmt: skip
+        heard = self._heldout_judge()
+        heldout = self.heldout if heard else ""
+        digest = file_digest(heldout / "model.safetensors") if heard else ""
         before = self.once("chat_bits")
-        digest = file_digest(self.heldout / "model.safetensors")
         rows = [
-            self.once("ppo_seed", seed, self.heldout, also=digest)
-            for seed in self.numbers
+            self.once("ppo_seed", seed, heldout, also=digest) for seed in self.numbers
         ]
         figures = {
             key: median(row[key] for row in rows)
@@ -270,15 +276,26 @@ class Bench:
         for key, bits in before.items():
             change = median(row[key] / bits - 1 for row in rows)
             figures[key.replace("bpb_", "bpb_change_")] = change
-        for key in ("reward_gain_std", "heldout_rm_gain", "kl_nats"):
+        for key in figures.keys() & {"reward_gain_std", "heldout_rm_gain", "kl_nats"}:
             figures[f"{key}_low"] = min(row[key] for row in rows)
             figures[f"{key}_high"] = max(row[key] for row in rows)
-        figures |= {f"heldout_rm_{kind}": heard[kind] for kind in KINDS}
+        figures |= {f"heldout_rm_{kind}": heard[kind] for kind in KINDS if heard}
         notes = {"seeds": list(self.numbers), "rows": rows, "bpb_before": before}
-        return figures, notes | {"split": "test"}
+        return figures, notes | {"split": "test", "heldout_rm": heard or NO_TRL}
+
+    def _heldout_judge(self) -> dict[str, float]:
+        """Accuracy of the judge that pays nobody; empty where none can be trained."""
+        if not self.heldout.is_dir() and not find_spec("trl"):
+            return {}
+        return self.process(
+            sys.executable, "ppo_arms:heldout_accuracy", self.folder, self.profile,
+            self.overrides, self.heldout,
+        )  # fmt: skip
 
     def reward_model(self) -> Found:
         """07 with each seed on the course's test pairs, beside the rules."""
+        if not find_spec("trl"):
+            return {}, {"left out": NO_TRL}
         rows = [self.once("reward_seed", seed) for seed in self.numbers]
         figures = {}
         for kind in KINDS:
@@ -299,44 +316,6 @@ class Bench:
         return figures, {"seeds": list(self.numbers), "rows": rows}
 
 
-def compared(
-    ours: Sequence[dict], rival: Sequence[dict], name: str
-) -> dict[str, float]:
-    """Medians of the rounds' ratios; memory of the device where one counts it."""
-    peak = "device_mb" if ours[0]["device_mb"] else "peak_rss_mb"
-    start = {"device_mb": 0.0, "peak_rss_mb": 1.0}[peak]  # loading is the process's
-    rounds = list(zip(ours, rival, strict=True))
-
-    def ratio(key: str) -> float:
-        return median(a[key] / b[key] for a, b in rounds)
-
-    def grown(row: dict) -> float:
-        return row[peak] - start * row["start_mb"]
-
-    return {
-        f"ratio_to_{name}": ratio("episodes_per_s"),
-        f"cpu_ratio_to_{name}": ratio("episodes_per_cpu_s"),
-        f"memory_ratio_to_{name}": ratio(peak),
-        f"memory_growth_ratio_to_{name}": median(
-            grown(a) / grown(b) for a, b in rounds
-        ),
-    }
-
-
-def close_enough(kl: float, wanted: float) -> bool:
-    """Whether two KLs count as equal."""
-    return abs(kl - wanted) <= KL_TOLERANCE * wanted
-
-
-def next_coef(coef: float, kl: float, wanted: float) -> float:
-    """The coefficient to try next: KL falls about as its price rises.
-
-    At most a factor of 4 at once, since a short run's KL may be near 0 or below.
-    """
-    factor = max(kl, 1e-3) / max(wanted, 1e-3)
-    return coef * min(4.0, max(0.25, factor))
-
-
 def run_parts(bench: Bench, parts: Sequence[str], name: str) -> None:
     """Runs the parts, prints them with their goals, writes a whole run's result."""
     figures, runs = {}, {}
@@ -345,7 +324,8 @@ def run_parts(bench: Bench, parts: Sequence[str], name: str) -> None:
         found, notes = getattr(bench, part)()
         figures |= found
         runs[part] = notes
-    print_table(figures, GOALS)
+    if figures:
+        print_table(figures, GOALS)
     if bench.quick:
         print("a slice only: no result was written")
         return

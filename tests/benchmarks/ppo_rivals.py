@@ -11,8 +11,10 @@ by its own rows. Its policy and critic share an optimiser, here with a rate for 
 """
 
 import resource
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 import torch
@@ -29,6 +31,8 @@ from tests.benchmarks.harness import measured, report_back
 
 CONTENDERS = ("ours", "trl", "trl_default")
 """trl with our settings where it has them, and with its own where a choice is left."""
+
+KL_TOLERANCE = 0.1  # two KLs this close, as a share, count as equal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -269,3 +273,41 @@ class RunningJudge(torch.nn.Module):
         running_BT = running_scores(self.network, hidden_BTD[:, self.first :])
         scores_BT = (running_BT - self.stats.mean) / self.stats.std
         return torch.nn.functional.pad(scores_BT, (self.first, 0))[..., None]
+
+
+def compared(
+    ours: Sequence[dict], rival: Sequence[dict], name: str
+) -> dict[str, float]:
+    """Medians of the rounds' ratios; memory of the device where one counts it."""
+    peak = "device_mb" if ours[0]["device_mb"] else "peak_rss_mb"
+    start = {"device_mb": 0.0, "peak_rss_mb": 1.0}[peak]  # loading is the process's
+    rounds = list(zip(ours, rival, strict=True))
+
+    def ratio(key: str) -> float:
+        return median(a[key] / b[key] for a, b in rounds)
+
+    def grown(row: dict) -> float:
+        return row[peak] - start * row["start_mb"]
+
+    return {
+        f"ratio_to_{name}": ratio("episodes_per_s"),
+        f"cpu_ratio_to_{name}": ratio("episodes_per_cpu_s"),
+        f"memory_ratio_to_{name}": ratio(peak),
+        f"memory_growth_ratio_to_{name}": median(
+            grown(a) / grown(b) for a, b in rounds
+        ),
+    }
+
+
+def close_enough(kl: float, wanted: float) -> bool:
+    """Whether two KLs count as equal."""
+    return abs(kl - wanted) <= KL_TOLERANCE * wanted
+
+
+def next_coef(coef: float, kl: float, wanted: float) -> float:
+    """The coefficient to try next: KL falls about as its price rises.
+
+    At most a factor of 4 at once, since a short run's KL may be near 0 or below.
+    """
+    factor = max(kl, 1e-3) / max(wanted, 1e-3)
+    return coef * min(4.0, max(0.25, factor))
