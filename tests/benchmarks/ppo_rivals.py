@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 from transformers import LlamaForSequenceClassification
 
@@ -138,6 +139,7 @@ def trl_default(values: dict) -> None:
 
 
 def _run_trl(task: Task, *, tuned: bool) -> None:
+    np.random.seed(task.seed)  # orders the mini-batches; trl leaves it to chance
     with TemporaryDirectory() as folder:
         trainer = _trainer(task, folder, tuned=tuned)
         logged: list[dict] = []
