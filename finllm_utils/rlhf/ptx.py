@@ -16,7 +16,7 @@ from finllm_utils.records import Document
 from finllm_utils.rlhf.logprobs import response_logprobs
 from finllm_utils.rlhf.processes import own_part, total
 from finllm_utils.rlhf.rollout import Rollout
-from finllm_utils.train.sft import cut_documents
+from finllm_utils.train.documents import cut_documents
 
 TokenRows = Sequence[Sequence[int]]
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import Dataset
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -20,7 +19,6 @@ from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
 )
-from trl import RewardTrainer
 
 from finllm_utils.config import RewardConfig
 from finllm_utils.model.load import load_tokenizer
@@ -28,12 +26,6 @@ from finllm_utils.records import PreferencePair
 from finllm_utils.rlhf.guards import require_distinct_pad
 from finllm_utils.rlhf.preference_formats import require_two_sides
 from finllm_utils.rlhf.readout import TokenRewardModel, answer_token, read_scores
-from finllm_utils.rlhf.reward_training import (
-    optimizer,
-    trainable_part,
-    trainer_settings,
-    training_rows,
-)
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
@@ -159,18 +151,26 @@ def train_reward_model(
     Raises: ValueError when margins are wanted and missing, or not one a pair, and for a
     context shorter than ``cfg.max_seq_len``.
     """
+    # Where models only score, neither trl nor datasets nor peft is needed.
+    from datasets import Dataset
+    from trl import RewardTrainer
+
+    from finllm_utils.rlhf import reward_training as training
+
     _require_context(model, cfg)
-    rows = Dataset.from_list(training_rows(encoded, cfg, margins, seed))
+    rows = Dataset.from_list(training.training_rows(encoded, cfg, margins, seed))
     with (
         tempfile.TemporaryDirectory() as scratch,
-        trainable_part(model, cfg.trainable, cfg.lora_rank, seed) as learner,
+        training.trainable_part(model, cfg.trainable, cfg.lora_rank, seed) as learner,
     ):
         trainer = RewardTrainer(
             model=learner,
-            args=trainer_settings(cfg, scratch, seed, dtype, model.device.type),
+            args=training.trainer_settings(
+                cfg, scratch, seed, dtype, model.device.type
+            ),
             train_dataset=rows,
             processing_class=tokenizer,
-            optimizers=(optimizer(learner, cfg), None),
+            optimizers=(training.optimizer(learner, cfg), None),
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()

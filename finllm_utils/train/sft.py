@@ -6,7 +6,7 @@ data, 06 calls this.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NotRequired, TypedDict
 
 import torch
@@ -15,6 +15,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from finllm_utils.config import SFTConfig
 from finllm_utils.records import ChatTurn, Document, Instruction
+from finllm_utils.train.documents import cut_documents
 
 logger = logging.getLogger(__name__)
 IGNORED = -100
@@ -149,19 +150,6 @@ def text_rows(
             "sft.pretrain_text_share or rerun 05 with more text"
         )
     return rows
-
-
-def cut_documents(
-    tokenizer: PreTrainedTokenizerBase,
-    documents: Iterable[Document],
-    max_seq_len: int,
-) -> Iterator[list[int]]:
-    """Yields ``<s> text </s>`` of each document in parts of up to ``max_seq_len``."""
-    for document in documents:
-        ids = tokenizer(document.text, add_special_tokens=False)["input_ids"]
-        ids = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
-        for start in range(0, len(ids), max_seq_len):
-            yield ids[start : start + max_seq_len]
 
 
 def text_tokens_for_share(conversations: Sequence[Row], share: float) -> int:

@@ -1,0 +1,152 @@
+"""The benchmark ``ppo_cpu``: trl is given our reward model, our task and our tokens."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForSequenceClassification
+
+from finllm_utils.config import PPOConfig
+from finllm_utils.profiles import load_profile
+from finllm_utils.rlhf.critic import Critic
+from finllm_utils.rlhf.readout import TokenRewardModel
+from finllm_utils.rlhf.reward_model import score_sequences
+from finllm_utils.rlhf.reward_signal import RewardStats
+from finllm_utils.rlhf.rollout import join_rollout, left_pad
+from tests.benchmarks import ppo_cpu, ppo_rivals
+from tests.benchmarks.ppo_arms import agreement_across
+
+OPENER, EOS, PAD = 4, 2, 3
+PROMPTS = [[1, 9, 8, OPENER], [1, 7, OPENER], [1, 6, 7, 8, 9, OPENER]]
+RESPONSES = [[11, 12, EOS, 0], [EOS, 0, 0, 0], [13, 14, 15, EOS]]
+STATS = RewardStats(mean=0.25, std=2.0)
+
+
+def tiny_judge(readout: str) -> LlamaForSequenceClassification:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=20, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=4, pad_token_id=PAD, num_labels=1,
+        initializer_range=0.3,
+    )  # fmt: skip
+    if readout == "eos":
+        return LlamaForSequenceClassification(config).eval()
+    config.readout, config.answer_token_id = readout, OPENER
+    return TokenRewardModel(config).eval()
+
+
+def as_trl_reads(judge: ppo_rivals.RunningJudge, ids_BL: torch.Tensor) -> torch.Tensor:
+    """(B, L) scores, called as ``get_reward`` and ``PolicyAndValueWrapper`` do."""
+    real_BL = ids_BL != PAD
+    output = getattr(judge, judge.base_model_prefix)(
+        input_ids=ids_BL.masked_fill(~real_BL, 0),
+        attention_mask=real_BL,
+        position_ids=real_BL.cumsum(1) - real_BL.long(),
+        return_dict=True,
+        output_hidden_states=True,
+        use_cache=False,
+    )
+    return judge.score(output.hidden_states[-1])[..., 0]
+
+
+@pytest.mark.parametrize("readout", ["eos", "tokens"])
+@torch.no_grad()
+def test_trl_sees_our_rewards_and_our_first_values(readout):
+    network = tiny_judge(readout)
+    prompt_ids, prompt_mask = left_pad(PROMPTS, PAD)
+    rollout = join_rollout(
+        prompt_ids, prompt_mask, torch.tensor(RESPONSES), eos_id=EOS, pad_id=PAD
+    )
+    width, mask = rollout.prompt_width, rollout.response_mask_BT
+    reward, value = (
+        ppo_rivals.RunningJudge(network, STATS, skip_opener=skip)
+        for skip in (True, False)
+    )
+    ours = STATS.normalise(
+        score_sequences(network, rollout.sequences(), batch_tokens=1_000)
+    )
+    last = width + rollout.lengths_B - 1
+    scores = as_trl_reads(reward, rollout.ids_BL)[torch.arange(3), last]
+    assert np.allclose(scores, ours, atol=1e-5)
+    assert np.ptp(ours) > 0.01
+    values = as_trl_reads(value, rollout.ids_BL)[:, width - 1 : -1] * mask
+    assert torch.allclose(values, Critic(network, STATS)(rollout), atol=1e-5)
+
+
+def test_trl_steps_as_often_and_pays_as_ours():
+    cfg = load_profile("toy").ppo
+    found = ppo_rivals.task_arguments(cfg, 448)
+    tuned = ppo_rivals.tuned_arguments(cfg, "float32")
+    batch = found["per_device_train_batch_size"] * found["gradient_accumulation_steps"]
+    assert batch == cfg.rollout_batch_size == 32
+    assert found["total_episodes"] == cfg.num_updates * batch
+    assert found["per_device_train_batch_size"] > batch // found["num_mini_batches"]
+    assert tuned == {
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "local_rollout_forward_batch_size": 32,
+    }
+
+
+def test_trl_gets_our_rates_and_frozen_rows():
+    policy = tiny_judge("eos")
+    value = ppo_rivals.RunningJudge(tiny_judge("eos"), STATS, skip_opener=False)
+    cfg = load_profile("toy", {"ppo.num_updates": 4}).ppo
+    optimizer, schedule = ppo_rivals._optimizers(policy, value, cfg)
+    counts = [len(group["params"]) for group in optimizer.param_groups]
+    assert counts == [len(list(policy.parameters())) - 1] * 2
+    rates = []
+    for _ in range(4):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    assert rates == [
+        pytest.approx([f * cfg.learning_rate, f * cfg.critic_learning_rate])
+        for f in (1, 0.75, 0.5, 0.25)
+    ]
+
+
+def row(rate: float, peak: float, device: float = 0.0) -> dict:
+    return {
+        "episodes_per_s": rate, "episodes_per_cpu_s": rate / 2, "peak_rss_mb": peak,
+        "start_mb": 100.0, "device_mb": device,
+    }  # fmt: skip
+
+
+def test_ratios_are_medians_of_rounds_by_hand():
+    ours = [row(8, 300), row(2, 300), row(9, 300)]
+    rival = [row(2, 600), row(1, 500), row(3, 400)]
+    found = ppo_rivals.compared(ours, rival, "trl")
+    assert found == {
+        "ratio_to_trl": 3,  # of 4, 2 and 3
+        "cpu_ratio_to_trl": 3,
+        "memory_ratio_to_trl": 0.6,  # of 1/2, 3/5 and 3/4
+        "memory_growth_ratio_to_trl": 0.5,  # of 2/5, 2/4 and 2/3
+    }
+    on_device = ppo_rivals.compared([row(1, 9, 2.0)], [row(1, 3, 8.0)], "trl")
+    assert on_device["memory_ratio_to_trl"] == 0.25
+    assert on_device["memory_growth_ratio_to_trl"] == 0.25
+
+
+def test_the_price_of_kl_follows_the_kl():
+    assert ppo_rivals.next_coef(0.1, 6.0, 4.0) == pytest.approx(0.15)
+    assert ppo_rivals.next_coef(0.1, 80.0, 4.0) == pytest.approx(0.4)
+    assert ppo_rivals.next_coef(0.1, -0.2, 4.0) == pytest.approx(0.025)
+    assert ppo_rivals.close_enough(4.39, 4.0) and not ppo_rivals.close_enough(3.5, 4.0)
+
+
+def test_agreement_by_hand():
+    assert agreement_across([[1, 0, 1, 1], [1, 0, 0, 1]]) == 0.75
+    rows = [[1, 1], [1, 0], [0, 0]]  # shares 1/2, 0, 1/2
+    assert agreement_across(rows) == pytest.approx(1 / 3)
+    assert agreement_across([[1, 0]]) == 1
+
+
+def test_a_task_survives_the_way_to_another_process():
+    cfg = load_profile("toy")
+    values = ppo_rivals.new_task(
+        ppo_cpu.REPOSITORY, cfg, ppo_cpu.REPOSITORY / "p.json", device="cpu",
+        dtype="float32", seed=3,
+    )  # fmt: skip
+    task = ppo_rivals.Task(**values)
+    assert PPOConfig(**task.ppo) == cfg.ppo
+    assert task.num_episodes == 14 * 32
