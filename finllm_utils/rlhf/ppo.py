@@ -40,7 +40,7 @@ from finllm_utils.rlhf.ppo_optim import (
 from finllm_utils.rlhf.prompt_batches import prompt_batches
 from finllm_utils.rlhf.ptx import TokenRows, ptx_batches, ptx_loss, require_ptx_rows
 from finllm_utils.rlhf.reward_signal import token_rewards
-from finllm_utils.rlhf.rollout import Rollout, sample_rollout
+from finllm_utils.rlhf.rollout import Rollout, Sampler, sample_rollout
 from finllm_utils.rlhf.whole_weights import reference_of
 from finllm_utils.train.parallel import current_world
 
@@ -66,6 +66,7 @@ def train_ppo(
     on_update: Callable[[int, dict[str, float]], None] | None = None,
     ptx_rows: TokenRows = (),
     checkpoints: Path | None = None,
+    sample: Sampler | None = None,
 ) -> list[dict[str, float]]:
     """Trains policy and critic in place; one dict of figures an update.
 
@@ -77,22 +78,20 @@ def train_ppo(
     folder that the run fills every ``cfg.save_every`` updates and goes on from, to the
     same bits. It needs the networks as at the first call, and tells on_update of
     restored updates first, so that a log is whole; ``remove_checkpoints`` of
-    ``train.checkpoint`` empties it.
+    ``train.checkpoint`` empties it. sample takes the place of ``sample_rollout``, for
+    example a ``RolloutWorker``.
     Raises: PPOFault naming what is broken; ValueError when ``checkpoints`` holds those
     of another run (a reward function cannot be compared).
     """
     guards.require_distinct_pad(eos_id, pad_id)
     processes.require_even_shares(cfg)
     require_ptx_rows(ptx_rows, cfg, policy)
-    models = {"policy": policy, "reference": ref_policy, "critic": critic}
+    ptx_rows = ptx_rows if cfg.ptx_coef else ()
     identity = run_identity(
-        {name: model for name, model in models.items() if model is not None},
-        {"prompts": prompts, "ptx_rows": ptx_rows if cfg.ptx_coef else ()},
+        {"policy": policy, "reference": ref_policy, "critic": critic},
+        {"prompts": prompts, "ptx_rows": ptx_rows},
         cfg,
-        seed=seed,
-        dtype=str(dtype),
-        eos_id=eos_id,
-        pad_id=pad_id,
+        **{"seed": seed, "dtype": str(dtype), "eos_id": eos_id, "pad_id": pad_id},
         processes=current_world().size,
     )
     networks = prepare_networks(policy, ref_policy, critic, cfg, seed)
@@ -100,28 +99,18 @@ def train_ppo(
         networks=networks,
         optimizers=make_optimizers(networks.policy, networks.critic),
         reward_function=reward_function,
-        ptx_rows=ptx_rows if cfg.ptx_coef else (),
+        ptx_rows=ptx_rows,
         cfg=cfg,
         eos_id=eos_id,
         pad_id=pad_id,
         seed=seed,
         dtype=dtype,
+        sample=sample or sample_rollout,
     )
     store = run.open_checkpoints(checkpoints, identity)
-    progress = Progress(kl_coef=cfg.kl_coef)
-    if store:
-        progress = store.load(progress)
-    hear = on_update or (lambda update, figures: None)
-    for update, figures in enumerate(progress.history):
-        hear(update, figures)
-    batches = prompt_batches(prompts, cfg.rollout_batch_size, seed)
-    for batch in islice(batches, len(progress.history), cfg.num_updates):
-        progress = run.update(batch, progress)
-        if store:
-            store.save_when_due(progress)
-        hear(len(progress.history) - 1, progress.history[-1])
+    history = run.all_updates(prompts, store, on_update or (lambda *told: None))
     networks.hand_back()
-    return progress.history
+    return history
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,6 +126,27 @@ class _Run:
     pad_id: int
     seed: int
     dtype: torch.dtype
+    sample: Sampler
+
+    def all_updates(
+        self,
+        prompts: Sequence[Sequence[int]],
+        store: PPOCheckpoints | None,
+        hear: Callable[[int, dict[str, float]], None],
+    ) -> list[dict[str, float]]:
+        """The history, from the newest checkpoint on; ``hear`` is told of all of it."""
+        progress = Progress(kl_coef=self.cfg.kl_coef)
+        if store:
+            progress = store.load(progress)
+        for update, figures in enumerate(progress.history):
+            hear(update, figures)
+        batches = prompt_batches(prompts, self.cfg.rollout_batch_size, self.seed)
+        for batch in islice(batches, len(progress.history), self.cfg.num_updates):
+            progress = self.update(batch, progress)
+            if store:
+                store.save_when_due(progress)
+            hear(len(progress.history) - 1, progress.history[-1])
+        return progress.history
 
     def update(self, prompts: Sequence[Sequence[int]], progress: Progress) -> Progress:
         """Samples responses to the prompts, scores them and takes the steps."""
@@ -144,7 +154,7 @@ class _Run:
         cfg = replace(self.cfg, kl_coef=progress.kl_coef)
         nets = self.networks
         set_learning_rates(self.optimizers, cfg, number)
-        rollout = sample_rollout(
+        rollout = self.sample(
             nets.plain_policy(self.dtype),
             processes.own_part(prompts),
             max_new_tokens=cfg.max_new_tokens,

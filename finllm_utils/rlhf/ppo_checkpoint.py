@@ -53,15 +53,16 @@ class Progress:
 
 
 def run_identity(
-    models: Mapping[str, torch.nn.Module],
+    models: Mapping[str, torch.nn.Module | None],
     token_rows: Mapping[str, Sequence[Sequence[int]]],
     cfg: PPOConfig,
     **more: object,
 ) -> dict[str, object]:
     """Flat names and plain values, equal for two runs that may share checkpoints.
 
-    Args: models with the weights that the run starts from; a critic brings the reward
-    statistics too. token_rows are prompts and the like; more is any other setting.
+    Args: models with the weights that the run starts from, None where there is none; a
+    critic brings the reward statistics too. token_rows are prompts and the like; more
+    is any other setting.
     """
     found: dict[str, object] = {
         f"ppo.{name}": value
@@ -72,6 +73,8 @@ def run_identity(
     for name, rows in token_rows.items():
         found[name] = token_rows_digest(rows)
     for name, model in models.items():
+        if model is None:
+            continue
         found[f"{name} start weights"] = weights_digest(model)
         if isinstance(model, Critic):
             found[f"{name} reward statistics"] = dataclasses.asdict(model.stats)

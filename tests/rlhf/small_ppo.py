@@ -249,23 +249,23 @@ class AllGathers(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def gathers_member(trainable: str) -> list[int]:
+def gathers_member() -> dict[str, list[int]]:
     """All-gathers of rollouts of 2 and of 8 tokens from a sharded policy."""
-    lora = trainable == "lora"
-    cfg = settings(shard=True, trainable=trainable, train_embeddings=not lora)
-    nets = prepare_networks(*(adapter_networks() if lora else networks()), cfg, 0)
-    counts = []
-    for length in (2, 8):
-        with AllGathers() as seen:
-            sample_each_alone(
-                nets.plain_policy(torch.float32),
-                PROMPTS[:4],
-                max_new_tokens=length,
-                temperature=1.0,
-                seed=dist.get_rank(),
-                **IDS,
-            )
-        counts.append(seen.count)
+    counts = {}
+    for trainable, start in (("all", networks), ("lora", adapter_networks)):
+        cfg = settings(shard=True, trainable=trainable, train_embeddings=False)
+        nets = prepare_networks(*start(), cfg, 0)
+        for length in (2, 8):
+            with AllGathers() as seen:
+                sample_each_alone(
+                    nets.plain_policy(torch.float32),
+                    PROMPTS[:4],
+                    max_new_tokens=length,
+                    temperature=1.0,
+                    seed=dist.get_rank(),
+                    **IDS,
+                )
+            counts.setdefault(trainable, []).append(seen.count)
     return counts
 
 
