@@ -3,7 +3,8 @@
 With ``ppo.trainable`` lora one model is policy and reference, its adapters switched on
 or off. With ``ppo.shard`` every process holds a part of each weight (FSDP2). Either
 works on a second set of modules over the caller's weights, which the result is written
-to when the run is done: until then they are those of the start.
+to when the run is done: until then they are those of the start. With shards give the
+models in main memory: only the parts go to the process's GPU.
 Differs: shards are gathered in float32 and computed with in ``dtype``, as with whole
 networks, so the figures are the same; gathering in bfloat16 would halve the traffic.
 """

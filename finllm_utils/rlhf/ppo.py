@@ -87,12 +87,12 @@ def train_ppo(
     processes.require_even_shares(cfg)
     require_ptx_rows(ptx_rows, cfg, policy)
     ptx_rows = ptx_rows if cfg.ptx_coef else ()
+    same = {"eos_id": eos_id, "pad_id": pad_id, "seed": seed}
     identity = run_identity(
         {"policy": policy, "reference": ref_policy, "critic": critic},
         {"prompts": prompts, "ptx_rows": ptx_rows},
         cfg,
-        **{"seed": seed, "dtype": str(dtype), "eos_id": eos_id, "pad_id": pad_id},
-        processes=current_world().size,
+        **same | {"dtype": str(dtype)},
     )
     networks = prepare_networks(policy, ref_policy, critic, cfg, seed)
     run = _Run(
@@ -101,9 +101,7 @@ def train_ppo(
         reward_function=reward_function,
         ptx_rows=ptx_rows,
         cfg=cfg,
-        eos_id=eos_id,
-        pad_id=pad_id,
-        seed=seed,
+        **same,
         dtype=dtype,
         sample=sample or sample_rollout,
     )

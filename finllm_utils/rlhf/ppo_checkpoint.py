@@ -69,7 +69,7 @@ def run_identity(
         for name, value in dataclasses.asdict(cfg).items()
         if name not in NO_INFLUENCE
     }
-    found |= more
+    found |= {"processes": current_world().size} | more
     for name, rows in token_rows.items():
         found[name] = token_rows_digest(rows)
     for name, model in models.items():

@@ -250,7 +250,10 @@ class AllGathers(TorchDispatchMode):
 
 
 def gathers_member() -> dict[str, list[int]]:
-    """All-gathers of rollouts of 2 and of 8 tokens from a sharded policy."""
+    """All-gathers of rollouts of 2 and of 8 tokens from a sharded policy.
+
+    Also how many numbers of policy, reference and critic this process holds.
+    """
     counts = {}
     for trainable, start in (("all", networks), ("lora", adapter_networks)):
         cfg = settings(shard=True, trainable=trainable, train_embeddings=False)
@@ -266,6 +269,9 @@ def gathers_member() -> dict[str, list[int]]:
                     **IDS,
                 )
             counts.setdefault(trainable, []).append(seen.count)
+        models = [m for m in (nets.policy, nets.ref_policy, nets.critic) if m]
+        shards = [p.to_local().numel() for m in models for p in m.parameters()]
+        counts[f"{trainable} held"] = [sum(shards)]
     return counts
 
 

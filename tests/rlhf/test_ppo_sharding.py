@@ -39,11 +39,17 @@ def test_two_processes_in_shards_are_one_with_whole_networks(
         assert np.allclose(first[0][name], tensor, atol=1e-5), name
 
 
-def test_a_rollout_gathers_once_however_long_it_is(tmp_path):
-    num_weights = len(list(small_ppo.networks()[0].parameters()))
+def test_a_rollout_gathers_once_however_long_it_is_and_each_holds_half(tmp_path):
+    nets = small_ppo.networks()
+    num_weights = len(list(nets[0].parameters()))
+    policy, critic = (sum(p.numel() for p in nets[i].parameters()) for i in (0, 2))
+    adapters = 2 * (4 * 16 * (32 + 32) + 3 * 16 * (32 + 64))  # rank 16, two layers
     for counts in on_two(tmp_path, "gathers_member"):
         assert counts["all"] == [num_weights] * 2
         assert counts["lora"][0] == counts["lora"][1] >= num_weights
+        half = {"all": 2 * policy + critic, "lora": policy + adapters + critic}
+        for name, whole in half.items():  # one row of one output cannot be cut
+            assert counts[f"{name} held"] == [pytest.approx(whole / 2, abs=16)]
 
 
 def test_clipping_finds_the_norm_of_all_shards(tmp_path):
