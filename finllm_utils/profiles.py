@@ -96,8 +96,9 @@ def _toy_tuning() -> dict[str, typing.Any]:
             learning_rate_stage2=1e-3,
         ),
         reward=RewardConfig(
-            num_pairs=5_000,
+            num_pairs=8_000,
             random_share=0.0,
+            judge_share=0.45,
             value_passes=3,
             num_eval_pairs=1_500,
             sample_tokens=40,
