@@ -13,7 +13,6 @@ from finllm_utils.rlhf.reward_model import score_sequences
 from finllm_utils.rlhf.reward_signal import RewardStats
 from finllm_utils.rlhf.rollout import join_rollout, left_pad
 from tests.benchmarks import ppo_cpu, ppo_rivals
-from tests.benchmarks.ppo_arms import agreement_across
 
 OPENER, EOS, PAD = 4, 2, 3
 PROMPTS = [[1, 9, 8, OPENER], [1, 7, OPENER], [1, 6, 7, 8, 9, OPENER]]
@@ -132,13 +131,6 @@ def test_the_price_of_kl_follows_the_kl():
     assert ppo_rivals.next_coef(0.1, 80.0, 4.0) == pytest.approx(0.4)
     assert ppo_rivals.next_coef(0.1, -0.2, 4.0) == pytest.approx(0.025)
     assert ppo_rivals.close_enough(4.39, 4.0) and not ppo_rivals.close_enough(3.5, 4.0)
-
-
-def test_agreement_by_hand():
-    assert agreement_across([[1, 0, 1, 1], [1, 0, 0, 1]]) == 0.75
-    rows = [[1, 1], [1, 0], [0, 0]]  # shares 1/2, 0, 1/2
-    assert agreement_across(rows) == pytest.approx(1 / 3)
-    assert agreement_across([[1, 0]]) == 1
 
 
 def test_a_task_survives_the_way_to_another_process():
