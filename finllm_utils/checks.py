@@ -219,25 +219,55 @@ TARGETS = (
         ),
     ),
     Check(
-        id="PPO gains half a standard deviation of reward within 10 nats of KL",
+        id="reward model right on four of five of our own value pairs",
+        stage="07",
+        keys=("rm.accuracy_values",),
+        holds=lambda v: v["rm.accuracy_values"] >= 0.8,
+        beside=("rm.accuracy_values_low", "rm.values_by_wording", "rm.pairs_values"),
+    ),
+    Check(
+        id="PPO gains 0.8 standard deviations of reward within 10 nats of KL",
         stage="08",
         keys=("ppo.reward_gain_std", "ppo.kl_nats"),
-        holds=lambda v: v["ppo.reward_gain_std"] >= 0.5 and v["ppo.kl_nats"] <= 10,
-        beside=(
+        holds=lambda v: v["ppo.reward_gain_std"] >= 0.8 and v["ppo.kl_nats"] <= 10,
+        beside=("ppo.length_before", "ppo.length_after"),
+    ),
+    Check(
+        id="a judge that PPO never saw agrees, and so do both with length taken out",
+        stage="08",
+        keys=(
+            "ppo.heldout_rm_gain",
+            "ppo.heldout_rm_gain_length_adjusted",
             "ppo.reward_gain_length_adjusted",
-            "ppo.length_before",
-            "ppo.length_after",
         ),
+        holds=lambda v: (
+            v["ppo.heldout_rm_gain"] > 0
+            and v["ppo.heldout_rm_gain_length_adjusted"] > 0
+            and v["ppo.reward_gain_length_adjusted"] > 0
+        ),
+        beside=("rm.judge_accuracy_hard", "rm.judge_agreement"),
     ),
     *(
         _below(
             "09",
-            f"PPO costs at most 3% of bits per byte on {domain}",
+            f"PPO costs at most 2% of bits per byte on {domain}",
             f"bpb.ppo.{domain}",
-            1.03,
+            1.02,
             f"bpb.sft2.{domain}",
         )
         for domain in DOMAINS
+    ),
+    Check(
+        id="acceptance rejects a model hacked on purpose",
+        stage="08",
+        keys=("accept.hacked_rejected",),
+        holds=lambda v: v["accept.hacked_rejected"] == 1,
+        beside=(
+            "accept.verdict",
+            "accept.safety_gain",
+            "accept.helpfulness_gain",
+            "accept.stability_gain",
+        ),
     ),
     Check(
         id="the whole course takes at most 1,140 s on two AMX cores",

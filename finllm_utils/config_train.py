@@ -176,6 +176,14 @@ class PPOConfig:
     train_embeddings: bool = False
     """Also train embed_tokens (and lm_head where they are tied). Off: most rows are
     never sampled, so they only pick up noise, and a third of the time goes there."""
+    trainable: str = "all"
+    """Of the policy: all; or lora (adapters on every layer but the embeddings), where
+    the reference is the policy without its adapters and takes no memory."""
+    lora_rank: int = 16
+    """Rank of the adapters when ``trainable`` is lora."""
+    shard: bool = False
+    """Several processes: each holds a part of every weight of the three networks and
+    of the moments (FSDP2), and whole ones of the policy only while it samples."""
     clip_range: float = 0.2
     """Ratio clip."""
     dual_clip: float = 0.0
@@ -221,6 +229,7 @@ class PPOConfig:
             f"ppo.num_mini_batches={self.num_mini_batches}",
         )
         self._check_kl()
+        self._check_adapters()
         require(
             self.dual_clip == 0 or self.dual_clip > 1,
             f"ppo.dual_clip={self.dual_clip} must be above 1, or 0 for none",
@@ -259,3 +268,15 @@ class PPOConfig:
                 f"{self.kl_horizon} not below ppo.rollout_batch_size="
                 f"{self.rollout_batch_size}",
             )
+
+    def _check_adapters(self) -> None:
+        require(
+            self.trainable in ("all", "lora") and self.lora_rank >= 1,
+            f"ppo.trainable={self.trainable!r} must be all or lora, and "
+            f"ppo.lora_rank={self.lora_rank} at least 1",
+        )
+        require(
+            self.trainable == "all" or not self.train_embeddings,
+            "ppo.trainable='lora' leaves the embeddings as they are, for the reference "
+            "shares them: set ppo.train_embeddings to False, or ppo.trainable to 'all'",
+        )

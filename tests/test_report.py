@@ -149,9 +149,19 @@ def test_targets_are_short_never_failed():
     }
     assert verdict(halfway, values) == "HOLDS"
     assert verdict(halfway, values | {"bpb.stage2.finance_zh": 1.31}) == "SHORT"
-    ppo = "PPO gains half a standard deviation of reward within 10 nats of KL"
-    assert verdict(ppo, {"ppo.reward_gain_std": 0.5, "ppo.kl_nats": 10}) == "HOLDS"
+    ppo = "PPO gains 0.8 standard deviations of reward within 10 nats of KL"
+    assert verdict(ppo, {"ppo.reward_gain_std": 0.8, "ppo.kl_nats": 10}) == "HOLDS"
+    assert verdict(ppo, {"ppo.reward_gain_std": 0.7, "ppo.kl_nats": 10}) == "SHORT"
     assert verdict(ppo, {"ppo.reward_gain_std": 2.0, "ppo.kl_nats": 11}) == "SHORT"
+    judge = "a judge that PPO never saw agrees, and so do both with length taken out"
+    gains = {
+        "ppo.heldout_rm_gain": 0.1,
+        "ppo.heldout_rm_gain_length_adjusted": 0.1,
+        "ppo.reward_gain_length_adjusted": 0.1,
+    }
+    assert verdict(judge, gains) == "HOLDS"
+    for name in gains:
+        assert verdict(judge, gains | {name: -0.1}) == "SHORT", name
     choice = "SFT raises choice accuracy over stage 2 and over the shortest option"
     values = {
         "sft.choice_accuracy.sft2": 0.4,

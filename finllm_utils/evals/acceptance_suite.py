@@ -3,7 +3,7 @@
 Notebook 08 asks it of its own models, the benchmark of those of several seeds.
 """
 
-from finllm_utils.config import Profile
+from finllm_utils.config import EvalsConfig
 from finllm_utils.corpora.insurance import insurance_answers
 from finllm_utils.corpora.laws import laws
 from finllm_utils.corpora.splits import (
@@ -22,14 +22,21 @@ from finllm_utils.records import ChatTurn
 from finllm_utils.rlhf.ppo import RewardFunction
 
 
-def course_suite(cfg: Profile, reward: RewardFunction, seed: int) -> Suite:
+def course_suite(
+    cfg: EvalsConfig,
+    reward: RewardFunction,
+    *,
+    window: int,
+    max_new_tokens: int,
+    seed: int,
+) -> Suite:
     """Held-out documents, exams, safety prompts, questions and paraphrases.
 
-    At most ``evals.num_accept_items`` of each kind, and per domain of documents.
-    Args: reward is the judge that PPO did not learn from; the seed draws the options
-    of the choice questions.
+    At most ``num_accept_items`` of each kind, and per domain of documents.
+    Args: reward is the judge that PPO did not learn from; window is that of bits per
+    byte, in tokens; the seed draws the options of the choice questions.
     """
-    num = cfg.evals.num_accept_items
+    num = cfg.num_accept_items
     asked = insurance_questions("test")
     return Suite(
         documents={
@@ -37,7 +44,7 @@ def course_suite(cfg: Profile, reward: RewardFunction, seed: int) -> Suite:
             for domain in HELDOUT_DOMAINS
         },
         choice_items=build_choice_items(
-            asked, insurance_answers(), num, cfg.evals.choice_tolerance, seed
+            asked, insurance_answers(), num, cfg.choice_tolerance, seed
         ),
         exams={"following": following_scorer(read_following(num))},
         safety=safety_scorer(num),
@@ -45,9 +52,9 @@ def course_suite(cfg: Profile, reward: RewardFunction, seed: int) -> Suite:
         book=ArticleBook(laws()),
         paraphrases=spread_sample(read_paraphrases(), num),
         reward=reward,
-        window=cfg.pretrain2.seq_len,
-        batch_tokens=cfg.evals.batch_tokens,
-        max_new_tokens=cfg.ppo.max_new_tokens,
+        window=window,
+        batch_tokens=cfg.batch_tokens,
+        max_new_tokens=max_new_tokens,
     )
 
 

@@ -127,13 +127,39 @@ def scatter_tokens(values_N: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tenso
     return empty_BT.masked_scatter(mask_BT.bool(), values_N)
 
 
+class TokenScorer(torch.nn.Module):
+    """A policy as the module whose one forward pass uses all of its weights.
+
+    That is what sharding needs, which gathers weights around a forward pass: without it
+    the output layer's would be read as a shard. It stands wherever a policy may.
+    """
+
+    def __init__(self, policy: LlamaForCausalLM):
+        """Holds the policy, whose weights it is."""
+        super().__init__()
+        self.policy = policy
+
+    @property
+    def device(self) -> torch.device:
+        """Of the weights."""
+        return self.policy.device
+
+    def forward(
+        self, rollout: Rollout, *how: float | torch.dtype
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities and entropies of the real response tokens, both (N,)."""
+        return _token_logprobs(self.policy, rollout, *how)
+
+
 def _token_logprobs(
-    policy: LlamaForCausalLM,
+    policy: LlamaForCausalLM | TokenScorer,
     rollout: Rollout,
     temperature: float,
     dtype: torch.dtype,
     logits_dtype: torch.dtype,
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    if isinstance(policy, TokenScorer):
+        return policy(rollout, temperature, dtype, logits_dtype)
     mask_BT = rollout.response_mask_BT.bool()
     hidden_ND = response_hidden(policy.model, rollout, dtype)[mask_BT].to(logits_dtype)
     return TokenLogprobs.apply(

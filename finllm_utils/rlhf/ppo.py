@@ -30,6 +30,7 @@ from finllm_utils.rlhf.experience import (
 )
 from finllm_utils.rlhf.kl_control import next_kl_coef
 from finllm_utils.rlhf.logprobs import logprobs_and_entropy, response_logprobs
+from finllm_utils.rlhf.networks import Networks, Policy, prepare_networks
 from finllm_utils.rlhf.ppo_checkpoint import PPOCheckpoints, Progress, run_identity
 from finllm_utils.rlhf.ppo_inputs import RewardFunction
 from finllm_utils.rlhf.ppo_optim import (
@@ -40,7 +41,8 @@ from finllm_utils.rlhf.ppo_optim import (
 from finllm_utils.rlhf.prompt_batches import prompt_batches
 from finllm_utils.rlhf.ptx import TokenRows, ptx_batches, ptx_loss, require_ptx_rows
 from finllm_utils.rlhf.reward_signal import token_rewards
-from finllm_utils.rlhf.rollout import Rollout, sample_rollout
+from finllm_utils.rlhf.rollout import Rollout, Sampler, sample_rollout
+from finllm_utils.rlhf.whole_weights import reference_of
 from finllm_utils.train.parallel import current_world
 
 # In bfloat16 a single token's ratio wavers by several per cent, since a mini-batch is
@@ -51,7 +53,7 @@ EARLY_STOP_FACTOR = 1.5  # of ppo.early_stop_kl, as in openai/spinningup
 
 def train_ppo(
     policy: LlamaForCausalLM,
-    ref_policy: LlamaForCausalLM,
+    ref_policy: LlamaForCausalLM | None,
     critic: Critic,
     reward_function: RewardFunction,
     prompts: Sequence[Sequence[int]],
@@ -64,60 +66,58 @@ def train_ppo(
     on_update: Callable[[int, dict[str, float]], None] | None = None,
     ptx_rows: TokenRows = (),
     checkpoints: Path | None = None,
+    sample: Sampler | None = None,
     heldout_reward: RewardFunction | None = None,
 ) -> list[dict[str, float]]:
     """Trains policy and critic in place; one dict of figures an update.
 
-    Args: reward_function maps token sequences (prompt and response) to scores in
-    standard deviations of SFT samples; prompts are token ids; the seed fixes prompts,
-    samples and mini-batches; ptx_rows, for ``cfg.ptx_coef``, are token ids of
-    pre-training documents; checkpoints is a folder that the run fills every
-    ``cfg.save_every`` updates and goes on from, to the same bits. It needs the networks
-    as at the first call, and tells on_update of restored updates first, so that a log
-    is whole; ``train.checkpoint.remove_checkpoints`` empties it. heldout_reward is a
-    second judge, a model or a rule, that scores each rollout and teaches nothing.
+    Args: ref_policy is None where ``cfg.trainable`` is lora; then the policy, and with
+    ``cfg.shard`` the critic too, changes only at the end. reward_function maps token
+    sequences (prompt and response) to scores in standard deviations of SFT samples;
+    prompts are token ids; the seed fixes prompts, samples and mini-batches; ptx_rows,
+    for ``cfg.ptx_coef``, are token ids of pre-training documents; checkpoints is a
+    folder that the run fills every ``cfg.save_every`` updates and goes on from, to the
+    same bits. It needs the networks as at the first call, and tells on_update of
+    restored updates first, so that a log is whole; ``remove_checkpoints`` of
+    ``train.checkpoint`` empties it. sample takes the place of ``sample_rollout``, for
+    example a ``RolloutWorker``. heldout_reward is a second judge, a model or a rule,
+    that scores each rollout and teaches nothing.
     Raises: PPOFault naming what is broken; ValueError for networks or prompts that do
     not fit and for ``checkpoints`` of another run (reward functions are not compared).
     """
     ppo_inputs.require_inputs(policy, ref_policy, critic, prompts, cfg, eos_id, pad_id)
     require_ptx_rows(ptx_rows, cfg, policy)
+    ptx_rows = ptx_rows if cfg.ptx_coef else ()
+    same = {"eos_id": eos_id, "pad_id": pad_id, "seed": seed}
+    identity = run_identity(
+        {"policy": policy, "reference": ref_policy, "critic": critic},
+        {"prompts": prompts, "ptx_rows": ptx_rows},
+        cfg,
+        **same | {"dtype": str(dtype), "heldout_reward": heldout_reward is not None},
+    )
+    networks = prepare_networks(policy, ref_policy, critic, cfg, seed)
     run = _Run(
-        policy=policy,
-        ref_policy=ref_policy,
-        critic=critic,
+        networks=networks,
+        optimizers=make_optimizers(networks.policy, networks.critic),
         reward_function=reward_function,
         heldout_reward=heldout_reward,
-        ptx_rows=ptx_rows if cfg.ptx_coef else (),
+        ptx_rows=ptx_rows,
         cfg=cfg,
-        eos_id=eos_id,
-        pad_id=pad_id,
-        seed=seed,
+        **same,
         dtype=dtype,
-        optimizers=_prepare(policy, ref_policy, critic, cfg),
+        sample=sample or sample_rollout,
     )
-    store = run.open_checkpoints(checkpoints, prompts)
-    progress = Progress(kl_coef=cfg.kl_coef)
-    if store:
-        progress = store.load(progress)
-    hear = on_update or (lambda update, figures: None)
-    for update, figures in enumerate(progress.history):
-        hear(update, figures)
-    batches = prompt_batches(prompts, cfg.rollout_batch_size, seed)
-    for batch in islice(batches, len(progress.history), cfg.num_updates):
-        progress = run.update(batch, progress)
-        if store:
-            store.save_when_due(progress)
-        hear(len(progress.history) - 1, progress.history[-1])
-    return progress.history
+    store = run.open_checkpoints(checkpoints, identity)
+    history = run.all_updates(prompts, store, on_update or (lambda *told: None))
+    networks.hand_back()
+    return history
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Run:
     """What is the same in every update."""
 
-    policy: LlamaForCausalLM
-    ref_policy: LlamaForCausalLM
-    critic: Critic
+    networks: Networks
     optimizers: Optimizers
     reward_function: RewardFunction
     heldout_reward: RewardFunction | None
@@ -127,14 +127,36 @@ class _Run:
     pad_id: int
     seed: int
     dtype: torch.dtype
+    sample: Sampler
+
+    def all_updates(
+        self,
+        prompts: Sequence[Sequence[int]],
+        store: PPOCheckpoints | None,
+        hear: Callable[[int, dict[str, float]], None],
+    ) -> list[dict[str, float]]:
+        """The history, from the newest checkpoint on; ``hear`` is told of all of it."""
+        progress = Progress(kl_coef=self.cfg.kl_coef)
+        if store:
+            progress = store.load(progress)
+        for update, figures in enumerate(progress.history):
+            hear(update, figures)
+        batches = prompt_batches(prompts, self.cfg.rollout_batch_size, self.seed)
+        for batch in islice(batches, len(progress.history), self.cfg.num_updates):
+            progress = self.update(batch, progress)
+            if store:
+                store.save_when_due(progress)
+            hear(len(progress.history) - 1, progress.history[-1])
+        return progress.history
 
     def update(self, prompts: Sequence[Sequence[int]], progress: Progress) -> Progress:
         """Samples responses to the prompts, scores them and takes the steps."""
         number, seed = len(progress.history), self.seed
         cfg = replace(self.cfg, kl_coef=progress.kl_coef)
+        nets = self.networks
         set_learning_rates(self.optimizers, cfg, number)
-        rollout = sample_rollout(
-            self.policy,
+        rollout = self.sample(
+            nets.plain_policy(self.dtype),
             processes.own_part(prompts),
             max_new_tokens=cfg.max_new_tokens,
             temperature=cfg.temperature,
@@ -142,14 +164,20 @@ class _Run:
             pad_id=self.pad_id,
             seed=processes.sampling_seed(seed, number, current_world().rank),
         )
-        networks = (self.policy, self.ref_policy, self.critic)
         experience = collect_experience(
-            *networks, self.reward_function, rollout, cfg, self.eos_id, self.dtype,
+            nets.policy,
+            nets.ref_policy,
+            nets.critic,
+            self.reward_function,
+            rollout,
+            cfg,
+            self.eos_id,
+            self.dtype,
             heldout_reward=self.heldout_reward,
-        )  # fmt: skip
+        )
         steps = take_steps(
-            self.policy,
-            self.critic,
+            nets.policy,
+            nets.critic,
             self.optimizers,
             experience,
             cfg,
@@ -175,57 +203,28 @@ class _Run:
         )
 
     def open_checkpoints(
-        self, folder: Path | None, prompts: Sequence[Sequence[int]]
+        self, folder: Path | None, identity: dict[str, object]
     ) -> PPOCheckpoints | None:
         """The checkpoints in ``folder``; None when none are to be written."""
         if folder is None or not self.cfg.save_every:
             return None
-        identity = run_identity(
-            {
-                "policy": self.policy,
-                "reference": self.ref_policy,
-                "critic": self.critic,
-            },
-            {"prompts": prompts, "ptx_rows": self.ptx_rows},
-            self.cfg,
-            seed=self.seed,
-            dtype=str(self.dtype),
-            eos_id=self.eos_id,
-            pad_id=self.pad_id,
-            processes=current_world().size,
-            heldout_reward=self.heldout_reward is not None,
-        )
+        nets = self.networks
         return PPOCheckpoints(
             folder,
             identity,
             dict(
-                policy=(self.policy, self.optimizers[0]),
-                critic=(self.critic, self.optimizers[1]),
+                policy=(nets.learning_policy, self.optimizers[0]),
+                critic=(nets.critic, self.optimizers[1]),
             ),
             every=self.cfg.save_every,
             num_updates=self.cfg.num_updates,
         )
 
 
-def _prepare(
-    policy: LlamaForCausalLM,
-    ref_policy: LlamaForCausalLM,
-    critic: Critic,
-    cfg: PPOConfig,
-) -> Optimizers:
-    """No dropout anywhere, embeddings frozen unless they train; the optimisers."""
-    for module in (policy, ref_policy, critic):
-        module.eval()
-    if not cfg.train_embeddings:
-        policy.model.embed_tokens.requires_grad_(False)
-        critic.network.model.embed_tokens.requires_grad_(False)
-    return make_optimizers(policy, critic)
-
-
 @torch.no_grad()
 def collect_experience(
-    policy: LlamaForCausalLM,
-    ref_policy: LlamaForCausalLM,
+    policy: Policy,
+    ref_policy: Policy | None,
     critic: Critic,
     reward_function: RewardFunction,
     rollout: Rollout,
@@ -244,7 +243,8 @@ def collect_experience(
         heldout_B = ppo_inputs.checked_scores(heldout_reward, rollout, "heldout_reward")
     how = {"temperature": cfg.temperature} | _precision(cfg, dtype)
     logprobs_BT, entropy = logprobs_and_entropy(policy, rollout, **how)
-    ref_logprobs_BT = response_logprobs(ref_policy, rollout, **how)
+    with reference_of(policy, ref_policy) as reference:
+        ref_logprobs_BT = response_logprobs(reference, rollout, **how)
     values_BT = critic(rollout, dtype)
     rewards_BT = token_rewards(
         scores_B,
@@ -275,7 +275,7 @@ def collect_experience(
 
 
 def take_steps(
-    policy: LlamaForCausalLM,
+    policy: Policy,
     critic: Critic,
     optimizers: Optimizers,
     experience: Experience,
@@ -345,7 +345,7 @@ def _precision(cfg: PPOConfig, dtype: torch.dtype) -> dict[str, torch.dtype]:
 
 
 def _mini_batch_loss(
-    policy: LlamaForCausalLM,
+    policy: Policy,
     critic: Critic,
     experience: Experience,
     rows: torch.Tensor,

@@ -1,9 +1,10 @@
 """Checkpoints of PPO: whole or absent, exact, and only of the same run.
 
-``step_000005/`` holds what 5 updates made: weights and Adam moments of policy and
-critic as safetensors, and ``state.json`` with the history, the KL coefficient, what run
-it is and the files' sizes. Learning rates, prompt batches and every random draw are
-functions of the update's number, so nothing else has to be kept.
+``step_000005/`` holds what 5 updates made: weights that learn and their Adam moments,
+of policy and critic, as safetensors (whole ones, also of a run in shards), and
+``state.json`` with the history, the KL coefficient, what run it is and the files'
+sizes. Learning rates, prompt batches and every random draw are functions of the
+update's number, so nothing else has to be kept.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from finllm_utils.config import PPOConfig
 from finllm_utils.files import atomic_folder, read_json, write_json
@@ -51,25 +53,28 @@ class Progress:
 
 
 def run_identity(
-    models: Mapping[str, torch.nn.Module],
+    models: Mapping[str, torch.nn.Module | None],
     token_rows: Mapping[str, Sequence[Sequence[int]]],
     cfg: PPOConfig,
     **more: object,
 ) -> dict[str, object]:
     """Flat names and plain values, equal for two runs that may share checkpoints.
 
-    Args: models with the weights that the run starts from; a critic brings the reward
-    statistics too. token_rows are prompts and the like; more is any other setting.
+    Args: models with the weights that the run starts from, None where there is none; a
+    critic brings the reward statistics too. token_rows are prompts and the like; more
+    is any other setting.
     """
     found: dict[str, object] = {
         f"ppo.{name}": value
         for name, value in dataclasses.asdict(cfg).items()
         if name not in NO_INFLUENCE
     }
-    found |= more
+    found |= {"processes": current_world().size} | more
     for name, rows in token_rows.items():
         found[name] = token_rows_digest(rows)
     for name, model in models.items():
+        if model is None:
+            continue
         found[f"{name} start weights"] = weights_digest(model)
         if isinstance(model, Critic):
             found[f"{name} reward statistics"] = dataclasses.asdict(model.stats)
@@ -138,10 +143,14 @@ class PPOCheckpoints:
         """
         done = len(progress.history)
         due = done % self.every == 0 or done == self.num_updates
-        if not due or not current_world().leads:
+        if not due:
+            return
+        # before anything can fail on one process: shards take all to gather
+        kept = {name: _tensors(*learner) for name, learner in self.learners.items()}
+        if not current_world().leads:
             return
         try:
-            self._write(done, progress)
+            self._write(done, progress, kept)
         except (OSError, SafetensorError) as error:
             if isinstance(error, SafetensorError) and "I/O error" not in str(error):
                 raise
@@ -163,11 +172,13 @@ class PPOCheckpoints:
             dist.broadcast_object_list(name, src=0)
         return self.folder / name[0] if name[0] else None
 
-    def _write(self, done: int, progress: Progress) -> None:
+    def _write(
+        self, done: int, progress: Progress, kept: dict[str, dict[str, torch.Tensor]]
+    ) -> None:
         with atomic_folder(self.folder / f"step_{done:06d}") as folder:
-            for name, (module, optimizer) in self.learners.items():
+            for name, tensors in kept.items():
                 path = folder / f"{name}.safetensors"
-                save_file(_tensors(module, optimizer), path)
+                save_file(tensors, path)
                 _to_disk(path)
             sizes = {p.name: p.stat().st_size for p in folder.iterdir()}
             state = {"step": done, "fingerprint": self.identity, "files": sizes}
@@ -191,11 +202,16 @@ def _require_same_run(found: dict, wanted: dict, folder: Path) -> None:
 def _tensors(
     module: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, torch.Tensor]:
-    """Weights and moments by name; tied weights once."""
+    """Weights that learn and moments by name; tied ones once; of shards on rank 0."""
     found = {}
     for name, parameter in module.named_parameters():
-        found[f"weights/{name}"] = parameter.detach().contiguous()
-        for key, tensor in optimizer.state.get(parameter, {}).items():
+        if not parameter.requires_grad:
+            continue  # as at the start, which the identity names
+        state = optimizer.state.get(parameter, {})
+        for key, tensor in {"weights": parameter.detach(), **state}.items():
+            if isinstance(tensor, DTensor):
+                whole = tensor.full_tensor()
+                tensor = whole.cpu() if current_world().leads else whole.new_empty(0)
             found[f"{key}/{name}"] = tensor.contiguous()
     return found
 
@@ -210,11 +226,16 @@ def _put_back(
     for joined, tensor in tensors.items():
         key, name = joined.split("/", 1)
         parameter = parameters[name]
+        # a copy: what was read may still be a view of the file
+        tensor = tensor.to(parameter.device, copy=True)
+        if isinstance(parameter, DTensor) and tensor.shape == parameter.shape:
+            tensor = distribute_tensor(
+                tensor, parameter.device_mesh, parameter.placements, src_data_rank=None
+            )
         if key == "weights":
             parameter.copy_(tensor)
         else:
-            # a copy: what was read may still be a view of the file
-            optimizer.state[parameter][key] = tensor.to(parameter.device, copy=True)
+            optimizer.state[parameter][key] = tensor
 
 
 def _to_disk(path: Path) -> None:

@@ -24,7 +24,7 @@ SHOWN = 8  # token ids of a faulty row that a message quotes
 
 def require_inputs(
     policy: LlamaForCausalLM,
-    ref_policy: LlamaForCausalLM,
+    ref_policy: LlamaForCausalLM | None,
     critic: Critic,
     prompts: Sequence[Sequence[int]],
     cfg: PPOConfig,
@@ -40,11 +40,8 @@ def require_inputs(
     """
     require_distinct_pad(eos_id, pad_id)
     require_even_shares(cfg)
-    configs = {
-        "policy": policy.config,
-        "reference": ref_policy.config,
-        "critic": critic.network.config,
-    }
+    networks = {"policy": policy, "reference": ref_policy, "critic": critic.network}
+    configs = {name: n.config for name, n in networks.items() if n is not None}
     _require_one_vocabulary(configs)
     _require_fitting_prompts(prompts, configs, cfg.max_new_tokens)
 

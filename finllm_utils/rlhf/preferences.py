@@ -119,13 +119,15 @@ def training_pairs(
 ) -> list[PreferencePair]:
     """A shuffled mix of hard and random pairs.
 
+    A question gives more than one hard pair only where there are fewer than pairs.
     Args: random_share in [0, 1] is the random pairs' part: they teach the subject of a
     question, the hard ones what separates answers on one subject.
     """
     num_random = round(num_pairs * random_share)
     num_hard = num_pairs - num_random
     order = random.Random(seed)
-    shuffled = order.sample(list(questions), len(questions))
+    usable = [q for q in questions if any(a not in banned for a in q.positives)]
+    shuffled = order.sample(usable, len(usable))
     per_question = -(-num_hard // max(1, len(shuffled)))
     hard = hard_pairs(
         shuffled[: max(1, 2 * num_hard)],  # a few give no pair, the rest would be waste

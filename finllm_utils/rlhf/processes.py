@@ -1,15 +1,16 @@
 """PPO on several processes: what each one samples and what is summed over all.
 
-Every process holds whole networks of equal weights and takes its part of each prompt
-batch. Losses are divided by the tokens of all processes and gradients are summed, so
-the step is that of one process with the whole batch. With one process nothing here
-does anything.
+Every process holds whole networks of equal weights, or with ``ppo.shard`` its part of
+them, and takes its part of each prompt batch. Losses are divided by the tokens of all
+processes and gradients are summed, so the step is that of one process with the whole
+batch. With one process nothing here does anything.
 """
 
 from collections.abc import Iterable, Sequence
 
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
 
 from finllm_utils.config import PPOConfig
 from finllm_utils.train.parallel import current_world, rows_of_rank
@@ -64,11 +65,14 @@ def mean_and_deviation(values_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Replaces each gradient by its sum over all processes."""
+    """Replaces each gradient by its sum over all processes.
+
+    Those of shards are summed already: sharding does it while it spreads them.
+    """
     if not current_world().shared:
         return
     for parameter in parameters:
-        if parameter.grad is not None:
+        if parameter.grad is not None and not isinstance(parameter.grad, DTensor):
             dist.all_reduce(parameter.grad)
 
 

@@ -4,7 +4,7 @@ Prompts are padded on the left, so that every response starts in the same column
 Shapes: B responses, P prompt columns, T response columns, L = P + T.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,6 +66,10 @@ class Rollout:
     def ended_B(self, eos_id: int) -> torch.Tensor:
         """Whether each response reached EOS."""
         return ((self.responses_BT == eos_id) & self.response_mask_BT.bool()).any(1)
+
+
+Sampler = Callable[..., Rollout]
+"""Has the arguments of ``sample_rollout``, and samples from the policy it is given."""
 
 
 def left_pad(

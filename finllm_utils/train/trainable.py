@@ -51,7 +51,7 @@ def prepare(
         select_trainable(model, None)
         return Trainable(0, None)
     if cfg.trainable == "lora":
-        return Trainable(0, _add_adapters(model, cfg.lora_rank, embedding_names, seed))
+        return Trainable(0, add_adapters(model, cfg.lora_rank, embedding_names, seed))
     select_trainable(model, embedding_names)
     if cfg.trainable == "embeddings":
         return Trainable(0, None)
@@ -65,11 +65,13 @@ def prepare(
     return Trainable(first_new_row, None)
 
 
-def _add_adapters(
+def add_adapters(
     model: PreTrainedModel, rank: int, embedding_names: set[str], seed: int
 ) -> "LoraModel":
-    """Adapters on every linear layer but the output layer, which learns in full.
+    """Adapters on every linear layer but the output layer, put into the model itself.
 
+    They learn, and so do the parameters in ``embedding_names``, in full: the rest is
+    frozen.
     peft refuses adapters on lm_head; and new rows need more than a low-rank change.
     alpha = 2 r, as in "LoRA learns less and forgets less", arXiv 2405.09673, section 3.
     """

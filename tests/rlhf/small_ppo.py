@@ -12,12 +12,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
 from finllm_utils.config import PPOConfig
 from finllm_utils.profiles import load_profile
-from finllm_utils.rlhf import ppo, ppo_checkpoint, rollout
+from finllm_utils.rlhf import ppo, ppo_checkpoint, processes, rollout
 from finllm_utils.rlhf.critic import Critic
+from finllm_utils.rlhf.logprobs import response_logprobs
+from finllm_utils.rlhf.networks import prepare_networks
 from finllm_utils.rlhf.ppo_optim import make_optimizers, set_learning_rates
 from finllm_utils.rlhf.reward_signal import RewardStats
 from tests.rlhf.conftest import EOS, PAD, tiny_config
@@ -36,11 +40,12 @@ CFG = dataclasses.replace(
     learning_rate=3e-3,
     critic_learning_rate=3e-3,
     kl_coef=0.02,
+    ptx_coef=0.0,
     ptx_batch_size=4,
     save_every=1,
     train_embeddings=True,
 )
-Networks = tuple[LlamaForCausalLM, LlamaForCausalLM, Critic]
+Networks = tuple[LlamaForCausalLM, LlamaForCausalLM | None, Critic]
 
 
 def settings(**changes: object) -> PPOConfig:
@@ -59,6 +64,12 @@ def networks(seed: int = 0, **shape: object) -> Networks:
     return policy, copy.deepcopy(policy), critic
 
 
+def adapter_networks(**shape: object) -> Networks:
+    """Policy, no reference, critic: what a run of adapters is given."""
+    policy, _, critic = networks(**shape)
+    return policy, None, critic
+
+
 def share_of_liked(sequences: list[list[int]]) -> np.ndarray:
     return np.array([np.mean([t == LIKED for t in s[2:]]) * 4 for s in sequences])
 
@@ -70,9 +81,10 @@ def variety(sequences: list[list[int]]) -> np.ndarray:
 
 def train(nets: Networks | None = None, **options: object) -> tuple[Networks, list]:
     """The networks and the history; settings of ``ppo`` among the options."""
-    nets = nets or networks()
     names = {field.name for field in dataclasses.fields(PPOConfig)}
     changes = {k: options.pop(k) for k in list(options) if k in names}
+    lora = changes.get("trainable") == "lora"
+    nets = nets or (adapter_networks() if lora else networks())
     reward = options.pop("reward_function", share_of_liked)
     prompts = options.pop("prompts", PROMPTS)
     options = {"seed": 0} | IDS | options
@@ -197,3 +209,96 @@ def steps_member(**changes: object) -> tuple[dict, dict, list]:
     ptx = ppo.ptx_batches(PTX_ROWS, cfg, 0, PAD, 0)
     figures = steps(nets, experience, cfg, ptx=ptx)
     return numpy_weights(nets), figures, experience.advantages_BT.tolist()
+
+
+def sharded_member(**options: object) -> tuple[dict, list]:
+    """Weights and history of a run on this process, its share or the whole of it.
+
+    The prompts' answers are those of one process for all: each row's come from its
+    own seed, so who samples them does not matter.
+    """
+    ppo.sample_rollout = sample_each_alone
+    nets, history = train(**options)
+    return numpy_weights(nets), history
+
+
+def sample_each_alone(policy, prompts, *, seed: int, max_new_tokens: int, **more):
+    """Responses that depend on update and prompt, not on which process samples them."""
+    update = (seed % processes.RANK_STRIDE) // processes.UPDATE_STRIDE
+    parts = [
+        rollout.sample_rollout(
+            policy,
+            [[1] * (8 - len(prompt)) + list(prompt)],
+            max_new_tokens=max_new_tokens,
+            seed=update * 100 + sum(prompt),
+            **(more | {"eos_id": -1}),
+        )
+        for prompt in prompts
+    ]
+    return rollout.Rollout(
+        **{
+            field.name: torch.cat([getattr(part, field.name) for part in parts])
+            for field in dataclasses.fields(rollout.Rollout)
+        }
+    )
+
+
+class AllGathers(TorchDispatchMode):
+    """Counts all-gathers, also those inside operations on shards."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if DTensor in types:
+            return NotImplemented  # it dispatches its own collectives, seen in turn
+        self.count += "gather_into_tensor" in func.name()
+        return func(*args, **(kwargs or {}))
+
+
+def gathers_member() -> dict[str, list[int]]:
+    """All-gathers of rollouts of 2 and of 8 tokens from a sharded policy.
+
+    Also how many numbers of policy, reference and critic this process holds.
+    """
+    counts = {}
+    for trainable, start in (("all", networks), ("lora", adapter_networks)):
+        cfg = settings(shard=True, trainable=trainable, train_embeddings=False)
+        nets = prepare_networks(*start(), cfg, 0)
+        for length in (2, 8):
+            with AllGathers() as seen:
+                sample_each_alone(
+                    nets.plain_policy(torch.float32),
+                    PROMPTS[:4],
+                    max_new_tokens=length,
+                    temperature=1.0,
+                    seed=dist.get_rank(),
+                    **IDS,
+                )
+            counts.setdefault(trainable, []).append(seen.count)
+        models = [m for m in (nets.policy, nets.ref_policy, nets.critic) if m]
+        shards = [p.to_local().numel() for m in models for p in m.parameters()]
+        counts[f"{trainable} held"] = [sum(shards)]
+    return counts
+
+
+def clipped_member(max_grad_norm: float) -> tuple[float, dict]:
+    """The norm that clipping finds and the gradients it leaves, whole."""
+    nets = networks()
+    scorer = nets[0]
+    if dist.is_initialized():
+        scorer = prepare_networks(*nets, settings(shard=True), 0).policy
+    whole = sample_each_alone(
+        nets[0], PROMPTS[:8], max_new_tokens=5, temperature=1.0, seed=0, **IDS
+    )
+    rows = torch.arange(8)
+    if dist.is_initialized():
+        rows = rows.chunk(dist.get_world_size())[dist.get_rank()]
+    response_logprobs(scorer, whole.rows(rows), temperature=1.0).sum().backward()
+    norm = torch.nn.utils.clip_grad_norm_(scorer.parameters(), max_grad_norm)
+    norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+    found = {}
+    for name, parameter in scorer.named_parameters():
+        grad = parameter.grad
+        grad = grad.full_tensor() if isinstance(grad, DTensor) else grad
+        found[name.removeprefix("policy.")] = grad.numpy()
+    return norm.item(), found

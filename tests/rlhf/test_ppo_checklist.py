@@ -274,7 +274,10 @@ DEFAULTS = {
     "max_grad_norm": 1.0, "early_stop_kl": 0.0, "ptx_coef": 0.0,
 }  # fmt: skip
 """What the checklist's last column says, of settings that have a default."""
-BESIDE = {"max_prompt_len", "num_eval_prompts", "save_every", "train_embeddings"}
+BESIDE = {
+    "max_prompt_len", "num_eval_prompts", "save_every", "train_embeddings",
+    "trainable", "lora_rank", "shard",
+}  # fmt: skip
 """Settings of ``ppo`` that are no point of the list."""
 
 

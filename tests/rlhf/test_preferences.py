@@ -108,6 +108,15 @@ def said(prompt, chosen, rejected):
     )
 
 
+def test_few_questions_give_several_pairs_each():
+    banned = {f"p{i}" for i in range(2, 8)}  # two questions are left
+    rules = {"num_pairs": 4, "random_share": 0.0, "banned": banned}
+    rules |= RULES | {"tolerance": 0.2}  # two of a question's negatives fit
+    pairs = training_pairs(QUESTIONS, TEXTS, **rules)
+    assert sorted(p.id.split("|")[1] for p in pairs) == ["p0", "p0", "p1", "p1"]
+    assert len({p.id for p in pairs}) == 4
+
+
 def test_leaks_by_hand():
     heldout = [said("问1？", "甲", "乙")]
     clean, same_question = said("问2？", "丙", "丁"), said("问 1?", "丙", "丁")
