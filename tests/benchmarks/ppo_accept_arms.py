@@ -43,7 +43,10 @@ def accept_seed(
         asked = prompts_of(tokenizer, "train", limit, cfg)
         models.append(hacked_policy(reference, tokenizer, asked, cfg.ppo, seed=seed))
     second_judge = load_reward(judge_folder(folder), tokenizer, device)
-    suite = course_suite(cfg, second_judge, seed)
+    suite = course_suite(
+        cfg.evals, second_judge, seed=seed,
+        window=cfg.pretrain2.seq_len, max_new_tokens=cfg.ppo.max_new_tokens,
+    )  # fmt: skip
     before = collect(reference, tokenizer, suite)
     verdict, *caught = (
         accept(measures(before, collect(model, tokenizer, suite))) for model in models

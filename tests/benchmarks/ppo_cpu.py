@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from importlib.util import find_spec
 from itertools import count
@@ -159,8 +160,8 @@ class Bench:
 
         Names other than a contender's are ours with settings of their own in ``ppo``.
         """
-        changed = {f"ppo.{key}": value for key, value in (NO_PTX | ppo).items()}
-        cfg = load_profile(self.profile, self.overrides | changed)
+        changed = {f"ppo.{key}": value for key, value in ppo.items()}
+        cfg = load_profile(self.profile, self.overrides | NO_PTX | changed)
         task = new_task(
             self.folder, cfg, self.prompts, device=self.device, dtype=self.dtype,
             seed=seed, save_to=str(self.policy_of(name, seed)) if keep else "",
@@ -299,7 +300,9 @@ class Bench:
     def disclosure(self) -> Found:
         """The task of learning to disclose risks, a run a seed."""
         updates = self.cfg.ppo.num_updates if self.quick else 0
-        rows = [self.once("disclosure", seed, updates) for seed in self.numbers]
+        rows = [
+            self.once("disclosure", seed, updates, **NO_PTX) for seed in self.numbers
+        ]
         figures = {
             key: median(row[key] for row in rows)
             for key in rows[0]
@@ -308,13 +311,15 @@ class Bench:
         return figures, {"seeds": list(self.numbers), "rows": rows}
 
     def baselines(self) -> Found:
-        """PPO beside other methods."""
+        """PPO beside other methods, all without pre-training text."""
         from tests.benchmarks.ppo_baselines_arms import baselines
 
-        began = time.monotonic()
-        found = baselines(self)
+        began, plain = time.monotonic(), copy(self)
+        plain.overrides = self.overrides | NO_PTX
+        plain.cfg = load_profile(self.profile, plain.overrides)
+        figures, notes = baselines(plain)
         self.spent["baselines"] = time.monotonic() - began
-        return found
+        return figures, notes | NO_PTX
 
 
 def run_parts(bench: Bench, parts: Sequence[str], name: str) -> None:

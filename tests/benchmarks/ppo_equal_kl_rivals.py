@@ -16,8 +16,8 @@ Found = tuple[dict[str, float], dict[str, object]]
 SEEDS = (0,)  # a run of trl takes minutes
 KL_TRIES = 2
 NO_RIVAL = "left out: its environment cannot be made here"
-NO_PTX = {"ptx_coef": 0.0}
-"""trl's trainer has no pre-training text, so ours goes without beside it."""
+NO_PTX = {"ppo.ptx_coef": 0.0}
+"""trl's trainers have no pre-training text, so ours goes without beside them."""
 
 
 def equal_kl(bench: "Bench", pythons: Mapping[str, Path | str]) -> Found:
