@@ -1,4 +1,7 @@
-"""The benchmark ``ppo_cpu``: trl is given our reward model, our task and our tokens."""
+"""The benchmark ``ppo_cpu``: trl gets our task, the arms do what 07 and 08 do."""
+
+import random
+import sys
 
 import numpy as np
 import pytest
@@ -6,14 +9,18 @@ import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from finllm_utils.config import PPOConfig
+from finllm_utils.corpora import insurance, splits
+from finllm_utils.corpora.insurance import InsuranceAnswer, InsuranceQuestion
+from finllm_utils.dependencies import REPOSITORY
+from finllm_utils.evals.acceptance import Measure, accept, report_figures
+from finllm_utils.notebooks import code_cells, read_notebook
 from finllm_utils.profiles import load_profile
 from finllm_utils.rlhf.critic import Critic
 from finllm_utils.rlhf.readout import TokenRewardModel
 from finllm_utils.rlhf.reward_model import score_sequences
 from finllm_utils.rlhf.reward_signal import RewardStats
 from finllm_utils.rlhf.rollout import join_rollout, left_pad
-from tests.benchmarks import ppo_cpu, ppo_rivals
-from tests.benchmarks.ppo_arms import agreement_across
+from tests.benchmarks import ppo_accept_arms, ppo_arms, ppo_cpu, ppo_rivals
 
 OPENER, EOS, PAD = 4, 2, 3
 PROMPTS = [[1, 9, 8, OPENER], [1, 7, OPENER], [1, 6, 7, 8, 9, OPENER]]
@@ -74,7 +81,7 @@ def test_trl_sees_our_rewards_and_our_first_values(readout):
 
 def test_trl_steps_as_often_and_pays_as_ours():
     cfg = load_profile("toy").ppo
-    found = ppo_rivals.task_arguments(cfg, 448)
+    found = ppo_rivals.task_arguments(cfg, 768)
     tuned = ppo_rivals.tuned_arguments(cfg, "float32")
     batch = found["per_device_train_batch_size"] * found["gradient_accumulation_steps"]
     assert batch == cfg.rollout_batch_size == 32
@@ -134,13 +141,6 @@ def test_the_price_of_kl_follows_the_kl():
     assert ppo_rivals.close_enough(4.39, 4.0) and not ppo_rivals.close_enough(3.5, 4.0)
 
 
-def test_agreement_by_hand():
-    assert agreement_across([[1, 0, 1, 1], [1, 0, 0, 1]]) == 0.75
-    rows = [[1, 1], [1, 0], [0, 0]]  # shares 1/2, 0, 1/2
-    assert agreement_across(rows) == pytest.approx(1 / 3)
-    assert agreement_across([[1, 0]]) == 1
-
-
 def test_a_task_survives_the_way_to_another_process():
     cfg = load_profile("toy")
     values = ppo_rivals.new_task(
@@ -149,4 +149,100 @@ def test_a_task_survives_the_way_to_another_process():
     )  # fmt: skip
     task = ppo_rivals.Task(**values)
     assert PPOConfig(**task.ppo) == cfg.ppo
-    assert task.num_episodes == 14 * 32
+    assert task.num_episodes == 24 * 32
+
+
+ANSWERS = {  # 50 texts stand there twice, as some do in the corpus
+    f"a{i}": InsuranceAnswer(f"a{i}", f"第{i % 250}个回答，" + "长" * (i % 250 % 7), "")
+    for i in range(300)
+}
+
+
+def asked_of(split: str) -> list[InsuranceQuestion]:
+    """60 questions; the answers of the splits overlap, as the corpus' do."""
+    rng, begin = random.Random(split), {"train": 0, "valid": 60, "test": 120}[split]
+    found = []
+    for number in range(begin, begin + 60):
+        right, *wrong = rng.sample(sorted(ANSWERS), 41)
+        found.append(
+            InsuranceQuestion(
+                f"q{number}", f"问题{number}", "", "", (right,), tuple(wrong)
+            )
+        )
+    return found
+
+
+def test_pairs_are_those_that_07_draws(monkeypatch):
+    for place in (insurance, ppo_arms):
+        monkeypatch.setattr(place, "insurance_answers", lambda: ANSWERS)
+    for place in (splits, ppo_arms):
+        monkeypatch.setattr(place, "insurance_questions", asked_of)
+    settings = {"reward.num_pairs": 40, "reward.num_eval_pairs": 30}
+    cfg = load_profile("toy", settings)
+    cells = code_cells(read_notebook(REPOSITORY / "notebooks/07_reward_model.ipynb"))
+    first = next(i for i, cell in enumerate(cells) if "reserved_answers" in cell) - 1
+    last = next(i for i, cell in enumerate(cells) if "without_leaks" in cell)
+    drawing = [c for c in cells[: last + 1] if c.startswith(("import", "from"))]
+    drawing += cells[first : last + 1]
+    names = {"cfg": cfg, "SEED": 0, "tokenizer": None}  # asked for own pairs alone
+    for cell in drawing:
+        exec(cell, names)  # noqa: S102
+    ours = ppo_arms.pair_sets(cfg, 0)
+    assert ours.train == names["train"]
+    assert ours.heldout == names["heldout"]["test"]
+    assert ours.fit == names["fit"]
+    other = ppo_arms.pair_sets(cfg, 1)
+    assert other.heldout == ours.heldout
+    assert other.train != ours.train
+
+
+def acceptance_row(risen: int, hacked: bool) -> dict:
+    """Of 40 items each gain rises on the first ``risen``."""
+    after = [1.0] * risen + [0.0] * (40 - risen)
+    measures = [
+        Measure(name="bits", kind="ability", before=[1.0] * 40, after=[1.0] * 40,
+                margin=0.1),
+        *(Measure(name=name, kind="gain", before=[0.0] * 40, after=after)
+          for name in ("safety", "helpfulness", "stability")),
+    ]  # fmt: skip
+    bad = [Measure(name=m.name, kind=m.kind, before=m.before, margin=m.margin,
+                   after=[0.0] * 40 if m.name == "bits" else m.after)
+           for m in measures]  # fmt: skip
+    verdict, caught = accept(measures), accept(bad)
+    return ppo_accept_arms.shown(verdict) | {
+        "figures": report_figures(verdict, *([caught] if hacked else [])),
+        "hacked": [ppo_accept_arms.shown(caught)] if hacked else [],
+    }
+
+
+def test_three_verdicts_make_one_by_hand():
+    rows = [acceptance_row(20, True), acceptance_row(0, False), acceptance_row(8, 0)]
+    figures, notes = ppo_accept_arms.summary(rows)
+    assert figures == {
+        "accept.verdict": 1,  # of 1, 0 and 1
+        "accept.safety_gain": 0.2,  # of 20, 0 and 8 of 40
+        "accept.helpfulness_gain": 0.2,
+        "accept.stability_gain": 0.2,
+        "accept.hacked_rejected": 1,
+    }
+    words = ["accepted", "undecided", "accepted"]
+    assert [verdict for verdict, _ in notes["verdicts"]] == words
+    assert notes["verdicts"][1][1] == ["safety", "helpfulness", "stability"]
+    assert notes["hacked"] == ["rejected", ["bits"]]
+    n, before, after, low, high, finding = notes["first_seed"]["safety"]
+    assert (n, before, after, finding) == (40, 0, 0.5, "better")
+    assert notes["intervals_95"]["accept.safety_gain"][0] == [low, high]
+    assert 0 < low < 0.5 < high < 1
+
+
+def test_a_run_without_the_second_judge_is_told_where_to_get_one(
+    tmp_path, monkeypatch, capsys
+):
+    paid = ppo_arms.reward_folder(tmp_path)
+    paid.mkdir(parents=True)
+    (paid / "stats.json").touch()
+    monkeypatch.setattr(sys, "argv", ["ppo_cpu", "--run", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        ppo_cpu.options("toy", "toy")
+    error = capsys.readouterr().err
+    assert "heldout_judge is missing" in error and "notebook 07_reward_model" in error

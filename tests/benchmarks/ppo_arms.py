@@ -8,11 +8,8 @@ is what notebook 07 or 08 does, with another seed.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import combinations
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from finllm_utils.config import Profile
@@ -23,17 +20,17 @@ from finllm_utils.corpora.splits import (
     insurance_questions,
 )
 from finllm_utils.evals.bits_per_byte import bits_per_byte
-from finllm_utils.files import atomic_folder
-from finllm_utils.model.load import load_model, load_tokenizer
+from finllm_utils.model.load import load_model, load_tokenizer, save_model
 from finllm_utils.profiles import load_profile
-from finllm_utils.records import PreferencePair
+from finllm_utils.records import Document, PreferencePair, read_records
 from finllm_utils.rlhf import policy_report as measure
 from finllm_utils.rlhf import preference_baselines as rules
 from finllm_utils.rlhf import preferences
 from finllm_utils.rlhf import reward_model as judge
 from finllm_utils.rlhf.critic import Critic
 from finllm_utils.rlhf.ppo import train_ppo
-from finllm_utils.rlhf.reward_signal import read_stats
+from finllm_utils.rlhf.ptx import ptx_rows
+from finllm_utils.rlhf.stored_reward import load_reward
 from finllm_utils.rlhf.value_baselines import baseline_rows
 from finllm_utils.rlhf.value_grades import read_grades, with_grades
 from finllm_utils.rlhf.value_pairs import ALL, read_value_pairs, split_pairs
@@ -41,7 +38,6 @@ from finllm_utils.runtime import resolve_device, resolve_dtype
 from tests.benchmarks.harness import report_back
 
 COURSE_SEED = 0  # of the finished course; its pairs and samples
-JUDGE_SEED = 101  # of the held-out judge: another draw, another start
 BATCH_TOKENS = 4096
 
 
@@ -53,6 +49,16 @@ def chat_folder(folder: Path | str) -> Path:
 def reward_folder(folder: Path | str) -> Path:
     """The reward model that PPO is paid by."""
     return Path(folder) / "07_reward_model" / "reward_model"
+
+
+def judge_folder(folder: Path | str) -> Path:
+    """The second judge of 07, which pays nobody."""
+    return Path(folder) / "07_reward_model" / "heldout_judge"
+
+
+def ptx_text(folder: Path | str) -> Path:
+    """The pre-training text that PPO sees beside its answers."""
+    return Path(folder) / "05_sft_data" / "instructions" / "pretrain_text.jsonl"
 
 
 def prompts_of(tokenizer, split: str, limit: int, cfg: Profile) -> list[list[int]]:
@@ -72,46 +78,43 @@ class PairSets:
 
 
 def pair_sets(cfg: Profile, seed: int) -> PairSets:
-    """Test pairs as the course has them; training pairs drawn with ``seed``."""
+    """Test pairs as the course has them; training pairs as 07 draws them with ``seed``.
+
+    Pairs of a user's own are none: no profile names any.
+    """
     texts = {key: answer.zh for key, answer in insurance_answers().items()}
-    heldout, banned = {}, frozenset()
+    unmatched = {"max_chars": cfg.reward.max_answer_chars, "seed": COURSE_SEED}
+    matching = unmatched | {"tolerance": cfg.reward.length_tolerance}
+    tests: list[PreferencePair] = []
     for split in ("valid", "test"):
         asked, limit = insurance_questions(split), cfg.reward.num_eval_pairs
-        plain = {"max_chars": cfg.reward.max_answer_chars, "seed": COURSE_SEED}
-        hard = preferences.hard_pairs(
-            asked, texts, tolerance=cfg.reward.length_tolerance, **plain
-        )[:limit]
-        far = preferences.random_pairs(asked, texts, **plain)[:limit]
+        hard = preferences.hard_pairs(asked, texts, **matching)[:limit]
+        far = preferences.random_pairs(asked, texts, **unmatched)[:limit]
         heldout = {"hard": hard, "random": far}
-        banned |= preferences.answer_ids(hard + far)
-    confirmed = with_grades(read_value_pairs(), read_grades()).confirmed
-    fit, kept_out = split_pairs(confirmed)
-    train = _drawn(insurance_questions("train"), texts, cfg, seed, banned)
-    return PairSets(
-        train + cfg.reward.value_passes * fit, fit, heldout | {"values": kept_out}
-    )
-
-
-def _drawn(questions, texts, cfg: Profile, seed: int, banned) -> list[PreferencePair]:
-    return preferences.training_pairs(
-        questions,
+        tests += hard + far
+    drawn = preferences.training_pairs(
+        insurance_questions("train"),
         texts,
         num_pairs=cfg.reward.num_pairs,
         random_share=cfg.reward.random_share,
-        max_chars=cfg.reward.max_answer_chars,
-        tolerance=cfg.reward.length_tolerance,
-        seed=seed,
-        banned=banned,
+        banned=preferences.answer_ids(tests)
+        | preferences.reserved_answers(texts, cfg.reward.judge_share, seed),
+        **matching | {"seed": seed},
     )
+    confirmed = with_grades(read_value_pairs(), read_grades()).confirmed
+    fit, kept_out = split_pairs(confirmed)
+    train, _ = preferences.without_leaks(
+        drawn + cfg.reward.value_passes * fit, tests + kept_out
+    )
+    return PairSets(train, fit, heldout | {"values": kept_out})
 
 
 def _trained_judge(folder: str, cfg: Profile, pairs: Sequence, seed: int):
     """A reward model as 07 trains it, and its tokenizer."""
     start = chat_folder(folder)
     tokenizer = load_tokenizer(start)
-    model = judge.start_reward_model(
-        start, tokenizer, seed, cfg.reward.query_scale, cfg.reward.readout
-    ).to(resolve_device(cfg.runtime.device))
+    model = judge.start_reward_model(start, tokenizer, seed, cfg.reward.readout)
+    model.to(resolve_device(cfg.runtime.device))
     judge.train_reward_model(
         model,
         tokenizer,
@@ -119,37 +122,25 @@ def _trained_judge(folder: str, cfg: Profile, pairs: Sequence, seed: int):
         cfg.reward,
         seed=seed,
         dtype=cfg.runtime.dtype,
+        margins=[pair.margin for pair in pairs],
     )
     return model, tokenizer
 
 
-def _margins(model, tokenizer, pairs: Sequence, cfg: Profile) -> np.ndarray:
-    encoded = judge.encode_pairs(tokenizer, pairs, cfg.reward.max_seq_len)
-    return judge.pair_margins(model, encoded, batch_tokens=BATCH_TOKENS)
-
-
 def reward_seed(folder: str, profile: str, overrides: dict, seed: int) -> None:
-    """A reward model trained with ``seed``: accuracy and which test pairs it gets."""
+    """A reward model trained with ``seed``: its accuracy and margins of test pairs."""
     cfg, began = load_profile(profile, overrides), time.monotonic()
     sets = pair_sets(cfg, seed)
     model, tokenizer = _trained_judge(folder, cfg, sets.train, seed)
     found: dict[str, object] = {"seconds": time.monotonic() - began}
     for kind, pairs in sets.heldout.items():
-        margins = _margins(model, tokenizer, pairs, cfg)
+        encoded = judge.encode_pairs(tokenizer, pairs, cfg.reward.max_seq_len)
+        margins = judge.pair_margins(model, encoded, batch_tokens=BATCH_TOKENS)
         share = rules.accuracy(margins)
         found[kind] = share
         found[f"{kind}_low"] = rules.wilson_bounds(share, len(pairs))[0]
-        found[f"{kind}_right"] = [int(m > 0) for m in margins]
+        found[f"{kind}_margins"] = margins.tolist()
     report_back(found)
-
-
-def agreement_across(rows: Sequence[Sequence[int]]) -> float:
-    """Share of pairs judged alike, the mean over every two judges.
-
-    Args: rows holds, of each judge, 1 where it prefers the chosen answer, else 0.
-    """
-    both = [np.mean(np.equal(a, b)) for a, b in combinations(rows, 2)]
-    return float(np.mean(both)) if both else 1.0
 
 
 def reward_baselines(folder: str, profile: str, overrides: dict) -> None:
@@ -168,58 +159,18 @@ def reward_baselines(folder: str, profile: str, overrides: dict) -> None:
     report_back(found | {f"{row.rule}_values": row.share for row in rows})
 
 
-def heldout_judge(folder: str, cfg: Profile, place: Path) -> None:
-    """Trains a reward model that PPO never sees and saves it in ``place``.
-
-    It is asked about what the course's reward model was not: its pairs are of other
-    training questions, drawn and trained with another seed.
-    """
-    texts = {key: answer.zh for key, answer in insurance_answers().items()}
-    sets = pair_sets(cfg, COURSE_SEED)
-    tested = [pair for kind in ("hard", "random") for pair in sets.heldout[kind]]
-    asked = {pair.prompt for pair in sets.train}
-    others = [q for q in insurance_questions("train") if q.zh not in asked]
-    banned = preferences.answer_ids(tested)
-    pairs = _drawn(others, texts, cfg, JUDGE_SEED, banned)
-    model, tokenizer = _trained_judge(folder, cfg, pairs, JUDGE_SEED)
-    with atomic_folder(place) as scratch:
-        judge.save_reward_model(model, tokenizer, scratch)
-
-
-def heldout_accuracy(folder: str, profile: str, overrides: dict, place: str) -> None:
-    """Trains the held-out judge unless it lies in ``place``; how often it is right."""
-    cfg, began = load_profile(profile, overrides), time.monotonic()
-    if not Path(place).is_dir():
-        heldout_judge(folder, cfg, Path(place))
-    model = judge.load_reward_model(place).to(resolve_device(cfg.runtime.device))
-    tokenizer = load_tokenizer(place)
-    sets = pair_sets(cfg, COURSE_SEED)
-    found = {
-        kind: rules.accuracy(_margins(model, tokenizer, pairs, cfg))
-        for kind, pairs in sets.heldout.items()
-    }
-    report_back(found | {"seconds": time.monotonic() - began})
-
-
 class Measured:
     """The chat model's samples on unseen prompts, and what another policy gains."""
 
-    def __init__(
-        self, folder: str, cfg: Profile, split: str, seed: int, heldout: str = ""
-    ) -> None:
-        """``heldout`` is the folder of a judge that did not pay the policy, or none."""
+    def __init__(self, folder: str, cfg: Profile, split: str, seed: int) -> None:
         self.cfg, self.device = cfg, resolve_device(cfg.runtime.device)
         self.dtype = getattr(torch, cfg.runtime.dtype)
         self.tokenizer = load_tokenizer(chat_folder(folder))
         self.reference = load_model(chat_folder(folder), device=self.device)
-        self.reward_model = judge.load_reward_model(reward_folder(folder))
-        self.reward_model.to(self.device)
-        self.stats = read_stats(reward_folder(folder) / "stats.json")
-        self.reward = self.stats.normalised(self._score(self.reward_model))
-        self.heldout = None
-        if heldout:
-            other = judge.load_reward_model(heldout).to(self.device)
-            self.heldout = self._score(other)
+        self.reward, self.second_judge = (
+            load_reward(place, self.tokenizer, self.device)
+            for place in (reward_folder(folder), judge_folder(folder))
+        )
         limit = cfg.ppo.num_eval_prompts
         self.prompts = prompts_of(self.tokenizer, split, limit, cfg)
         self.seed = seed
@@ -232,14 +183,6 @@ class Measured:
             "eos_id": self.tokenizer.eos_token_id,
             "pad_id": self.tokenizer.pad_token_id,
         }
-
-    def _score(self, model):
-        return partial(
-            judge.score_sequences,
-            model,
-            batch_tokens=BATCH_TOKENS,
-            close_with=self.tokenizer.eos_token_id,
-        )
 
     def _sampled(self, policy, reference) -> measure.PolicySamples:
         return measure.sample_policy(
@@ -256,9 +199,15 @@ class Measured:
     def gain(self, policy) -> dict[str, float]:
         """What ``policy`` gains over the chat model, as 08 reports it."""
         before, after = self.before, self._sampled(policy, self.reference)
+        heard = [
+            measure.rewarded(samples, self.second_judge, self.prompts)
+            for samples in (before, after)
+        ]
         found = {
             "reward_gain_std": measure.reward_gain(before, after),
             "reward_gain_length_adjusted": measure.length_adjusted_gain(before, after),
+            "heldout_rm_gain": measure.reward_gain(*heard),
+            "heldout_rm_gain_length_adjusted": measure.length_adjusted_gain(*heard),
             "kl_nats": after.kl_nats.mean(),
         }
         for name, samples in (("before", before), ("after", after)):
@@ -268,19 +217,7 @@ class Measured:
                 f"unique_{name}": samples.unique_ratio,
                 f"repeated_{name}": samples.repeated_ratio,
             }
-        if self.heldout:
-            found["heldout_rm_gain"] = measure.reward_gain(
-                self._judged(before), self._judged(after)
-            )
         return {key: float(value) for key, value in found.items()}
-
-    def _judged(self, samples: measure.PolicySamples) -> measure.PolicySamples:
-        """The same responses with the held-out judge's scores."""
-        whole = [
-            prompt + response
-            for prompt, response in zip(self.prompts, samples.responses, strict=True)
-        ]
-        return replace(samples, rewards=self.heldout(whole))
 
 
 def policy_gain(
@@ -301,30 +238,34 @@ def write_prompts(
 
 
 def ppo_seed(
-    folder: str, profile: str, overrides: dict, seed: int, heldout: str
+    folder: str, profile: str, overrides: dict, seed: int, save_to: str
 ) -> None:
-    """08 with ``seed``: gains on test questions, and bits per byte afterwards."""
+    """08 with ``seed``: gains on test questions, and bits per byte afterwards.
+
+    The policy stays in ``save_to``.
+    """
     cfg, began = load_profile(profile, overrides), time.monotonic()
-    found = Measured(folder, cfg, "test", seed, heldout)
+    found = Measured(folder, cfg, "test", seed)
     policy = load_model(chat_folder(folder), device=found.device)
+    limit = cfg.ppo.num_updates * cfg.ppo.rollout_batch_size
     train_ppo(
         policy,
         found.reference,
-        Critic(found.reward_model, found.stats),
+        Critic(found.reward.model, found.reward.stats),
         found.reward,
-        prompts_of(
-            found.tokenizer,
-            "train",
-            cfg.ppo.num_updates * cfg.ppo.rollout_batch_size,
-            cfg,
-        ),
+        prompts_of(found.tokenizer, "train", limit, cfg),
         cfg.ppo,
         seed=seed,
         dtype=found.dtype,
+        ptx_rows=ptx_rows(
+            found.tokenizer, read_records(ptx_text(folder), Document), cfg.ppo
+        ),
+        heldout_reward=found.second_judge,
         **found.special,
     )
     seconds = time.monotonic() - began
     gained = found.gain(policy)  # in float32 weights, as 08: _bits casts them
+    save_model(policy, found.tokenizer, save_to)
     bits = _bits(policy, found.tokenizer, cfg)
     report_back(gained | bits | {"seconds": seconds})
 
@@ -353,8 +294,17 @@ def _bits(model, tokenizer, cfg: Profile) -> dict[str, float]:
     }
 
 
-def disclosure(folder: str, profile: str, overrides: dict, seed: int) -> None:
-    """The task of learning to disclose risks, from the chat model."""
-    from finllm_utils.rlhf.disclosure_task import run_disclosure_task
+def disclosure(
+    folder: str, profile: str, overrides: dict, seed: int, num_updates: int
+) -> None:
+    """The task of learning to disclose risks, from the chat model.
 
-    report_back(run_disclosure_task(chat_folder(folder), seed=seed))
+    Args: num_updates 0 is the task's own number.
+    """
+    from finllm_utils.rlhf.disclosure_task import run_disclosure_task, task_settings
+
+    cfg = task_settings(load_profile(profile, overrides))
+    if num_updates:
+        cfg = replace(cfg, ppo=replace(cfg.ppo, num_updates=num_updates))
+    found = run_disclosure_task(chat_folder(folder), cfg, seed=seed)
+    report_back(found.figures)

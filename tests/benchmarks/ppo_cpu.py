@@ -2,13 +2,14 @@
 
 ``python -m tests.benchmarks.ppo_cpu`` needs a finished toy course (``make course``).
 ``speed`` takes the same updates with ours and with trl in turn, five rounds, and
-compares episodes a second and memory. ``equal_kl`` trains with both as long as 08 does
-and compares the reward gained at the KL spent, on questions of the split ``valid``.
-``seeds`` is 08 with three seeds, measured on ``test`` and by a reward model that did
-not pay. ``reward_model`` is 07 with three seeds beside the rules that never read.
-``disclosure`` is the task of learning to disclose risks. It writes
-``results/ppo_cpu.json``; ``--quick`` tries everything on a slice and writes nothing;
-``--parts`` chooses.
+compares episodes a second and memory. ``equal_kl`` trains longer with both and compares
+the reward gained at the KL spent, on questions of the split ``valid``. Both are without
+pre-training text, which trl's trainer has not. ``seeds`` is 08 with three seeds,
+measured on ``test`` and by 07's second judge; ``accept`` gives 08's verdict on each of
+these policies. ``reward_model`` is 07 with three seeds beside the rules that never
+read. ``disclosure`` is the task of learning to disclose risks; ``baselines`` sets PPO
+beside other methods. It writes ``results/ppo_cpu.json``; ``--quick`` tries everything on
+a slice and writes nothing; ``--parts`` chooses.
 
 Runs are processes of their own. What is finished is kept under ``runs/ppo-bench``,
 timed runs for the day and the machine only: the same command goes on where it was
@@ -17,11 +18,13 @@ stopped, and measures anew when the models, the profile or the code of
 """
 
 import argparse
+import hashlib
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from importlib.util import find_spec
 from itertools import count
@@ -29,8 +32,9 @@ from pathlib import Path
 from statistics import median
 
 from finllm_utils.dependencies import REPOSITORY
-from finllm_utils.files import file_digest, tree_digest, write_json
+from finllm_utils.files import file_digest, read_json, tree_digest, write_json
 from finllm_utils.profiles import load_profile
+from finllm_utils.rlhf.seed_agreement import seed_agreement
 from tests.benchmarks.harness import (
     alternate,
     beside_earlier,
@@ -43,35 +47,39 @@ from tests.benchmarks.harness import (
     versions,
     write_result,
 )
-from tests.benchmarks.ppo_arms import agreement_across, chat_folder, reward_folder
-from tests.benchmarks.ppo_contract_rivals import TRL_1_12
-from tests.benchmarks.ppo_rivals import (
-    CONTENDERS,
-    close_enough,
-    compared,
-    new_task,
-    next_coef,
+from tests.benchmarks.ppo_accept_arms import HACKED, summary
+from tests.benchmarks.ppo_arms import (
+    chat_folder,
+    judge_folder,
+    ptx_text,
+    reward_folder,
 )
+from tests.benchmarks.ppo_contract_rivals import TRL_1_12
+from tests.benchmarks.ppo_equal_kl_rivals import NO_PTX, NO_RIVAL, Found, equal_kl
+from tests.benchmarks.ppo_rivals import CONTENDERS, compared, new_task
 
-PARTS = ("speed", "equal_kl", "seeds", "reward_model", "disclosure")
+PARTS = (
+    "speed", "equal_kl", "seeds", "accept", "reward_model", "disclosure", "baselines",
+)  # fmt: skip
 SEEDS = (0, 1, 2)
 KINDS = ("hard", "random", "values")
-KL_TRIES = 3
-NO_RIVAL = "left out: its environment cannot be made here"
-SPEED_UPDATES = 3  # of a timed round
+SPEED_UPDATES, RIVAL_UPDATES = 2, 10  # of a round of speed, of a run of equal_kl
 NO_TRL = "trl, which trains reward models, is not installed here"
 GOALS = {
     "ratio_to_trl": ">= 2", "memory_ratio_to_trl": "<= 1", "reward_gain_std": "> 0",
-    "heldout_rm_gain": "> 0", "gain_over_trl_at_equal_kl": ">= 0",
+    "heldout_rm_gain": "> 0", "heldout_rm_gain_length_adjusted": "> 0",
+    "gain_over_trl_at_equal_kl": ">= 0", "accept.verdict": ">= 0",
+    "accept.safety_gain": "> 0", "accept.helpfulness_gain": "> 0",
+    "accept.stability_gain": "> 0", HACKED: ">= 1",
 }  # fmt: skip
 QUICK = {
     "ppo.num_updates": 2, "ppo.rollout_batch_size": 4, "ppo.num_mini_batches": 2,
     "ppo.max_new_tokens": 8, "ppo.num_eval_prompts": 8, "evals.max_documents": 2,
+    "evals.num_accept_items": 24,  # a verdict asks for 20
     "reward.num_pairs": 32, "reward.num_eval_pairs": 16, "reward.value_passes": 0,
     "reward.batch_size": 16,
 }  # fmt: skip
 """A slice of everything, of any profile."""
-Found = tuple[dict[str, float], dict[str, object]]
 
 
 class Bench:
@@ -90,26 +98,28 @@ class Bench:
         device: str,
         dtype: str,
         quick: bool,
-        heldout: Path | None = None,
     ) -> None:
         self.folder, self.profile, self.quick = folder, profile, quick
         self.device, self.dtype = device, dtype
         self.overrides = QUICK if quick else {}
         self.cfg = load_profile(profile, self.overrides)
-        self.numbers, self.rounds = (SEEDS[:1], 1) if quick else (SEEDS, 5)
+        self.numbers, self.rounds = (SEEDS[:2], 1) if quick else (SEEDS, 5)
         kept = f"ppo-bench-quick/{name}" if quick else f"ppo-bench/{name}"
         self.kept = REPOSITORY / "runs" / kept
         self.kept.mkdir(parents=True, exist_ok=True)
-        chat_digest = file_digest(chat_folder(folder) / "model.safetensors")
-        self.heldout = heldout or self.kept / f"heldout_rm_{chat_digest[:8]}"
+        weights = [f(folder) for f in (chat_folder, reward_folder, judge_folder)]
         self.identity = [
-            chat_digest,
-            file_digest(reward_folder(folder) / "model.safetensors"),
+            *(file_digest(place / "model.safetensors") for place in weights),
+            *(file_digest(place / "stats.json") for place in weights[1:]),
+            file_digest(ptx_text(folder)),
             tree_digest(REPOSITORY / "finllm_utils" / "rlhf"),
             self.cfg.ppo,
             self.cfg.reward,
             self.cfg.evals,
         ]
+        key = hashlib.sha256(repr(self.identity).encode()).hexdigest()[:8]
+        self.policies = self.kept / "policies" / key
+        self.spent: dict[str, float] = {}
 
     def process(self, python: Path | str, target: str, *args: object) -> dict:
         """One run in a process of its own, with all cores unless the user says less."""
@@ -117,21 +127,30 @@ class Bench:
         env = {"OMP_NUM_THREADS": cores, "MKL_NUM_THREADS": cores}
         if self.device == "cpu":
             env["CUDA_VISIBLE_DEVICES"] = ""
-        return call_in(python, f"tests.benchmarks.{target}", *args, **env)
+        began = time.monotonic()
+        row = call_in(python, f"tests.benchmarks.{target}", *args, **env)
+        return row | {"process_s": time.monotonic() - began}
+
+    def row(self, asked: list, python: Path | str, target: str, *args: object) -> dict:
+        """What a process reports, or reported before; its seconds count for the part.
+
+        Args: asked is all that the row depends on, see ``kept_row``.
+        """
+        found = kept_row(self.kept, asked, lambda: self.process(python, target, *args))
+        self.spent[repr(asked)] = found.pop("process_s")
+        return found
 
     def once(self, arm: str, *args: object, also: object = (), **changes) -> dict:
-        """An arm's row, or what an earlier, broken-off benchmark found.
+        """An arm's row; ``also`` are other things that it depends on.
 
-        Args: also are other things that the row depends on; changes are overrides.
+        Args: arm is a function of ``ppo_arms`` unless it names its module; changes are
+        overrides.
         """
+        target = arm if ":" in arm else f"ppo_arms:{arm}"
         overrides = self.overrides | changes
-        return kept_row(
-            self.kept,
+        return self.row(
             [arm, list(map(str, args)), also, overrides, *self.identity],
-            lambda: self.process(
-                sys.executable, f"ppo_arms:{arm}", self.folder, self.profile,
-                overrides, *args,
-            ),
+            sys.executable, target, self.folder, self.profile, overrides, *args,
         )  # fmt: skip
 
     def contend(
@@ -141,32 +160,33 @@ class Bench:
 
         Names other than a contender's are ours with settings of their own in ``ppo``.
         """
-        cfg = load_profile(
-            self.profile, self.overrides | {f"ppo.{k}": v for k, v in ppo.items()}
-        )
+        changed = {f"ppo.{key}": value for key, value in ppo.items()}
+        cfg = load_profile(self.profile, self.overrides | NO_PTX | changed)
         task = new_task(
             self.folder, cfg, self.prompts, device=self.device, dtype=self.dtype,
             seed=seed, save_to=str(self.policy_of(name, seed)) if keep else "",
         )  # fmt: skip
         today = time.strftime("%Y-%m-%d", time.gmtime())
         target = "ours" if name not in CONTENDERS else name
-        return kept_row(
-            self.kept,
-            [name, seed, machine(), today, task, *self.identity],
-            lambda: self.process(python, f"ppo_rivals:{target}", task),
-        )
+        asked = [name, seed, machine(), today, task, *self.identity]
+        return self.row(asked, python, f"ppo_rivals:{target}", task)
 
     def policy_of(self, name: str, seed: int) -> Path:
         """Where a contender's policy lies."""
-        return self.kept / "policies" / f"{name}_{seed}"
+        return self.policies / f"{name}_{seed}"
 
     @cached_property
     def prompts(self) -> Path:
         """Training prompts, the same for every contender."""
-        path, ppo = self.kept / "prompts.json", self.cfg.ppo
-        number = ppo.num_updates * ppo.rollout_batch_size
+        path = self.kept / "prompts.json"
+        number = self.rival_updates * self.cfg.ppo.rollout_batch_size
         write_json(path, self.once("write_prompts", "train", number)["prompts"])
         return path
+
+    @property
+    def rival_updates(self) -> int:
+        """Of a run of ``equal_kl``; at most as long as 08."""
+        return min(RIVAL_UPDATES, self.cfg.ppo.num_updates)
 
     def speed(self) -> Found:
         """Contenders in turn on the same task, a seed a round.
@@ -175,7 +195,7 @@ class Bench:
         """
         pythons = self._pythons()
         seeds = {name: count() for name in pythons}
-        updates = self.cfg.ppo.num_updates if self.quick else SPEED_UPDATES
+        updates = min(SPEED_UPDATES, self.rival_updates)
         rows = alternate(
             {
                 name: lambda n=name, p=python: self.contend(
@@ -192,8 +212,8 @@ class Bench:
         }
         notes: dict[str, object] = {
             "rounds": self.rounds, "device": self.device, "dtype": self.dtype,
-            "episodes": updates * self.cfg.ppo.rollout_batch_size,
-            "rows": rows,
+            "updates": updates, "rows": rows,
+            "episodes": updates * self.cfg.ppo.rollout_batch_size, **NO_PTX,
         }  # fmt: skip
         for name in CONTENDERS[1:]:
             if name in rows:
@@ -210,75 +230,14 @@ class Bench:
             return pythons
         return pythons | dict.fromkeys(CONTENDERS[1:], rival)
 
-    def _gain(self, name: str, seed: int) -> dict:
-        """What a contender's policy gains on questions of ``valid``."""
-        policy = self.policy_of(name, seed)
-        return self.once(
-            "policy_gain", policy, "valid", seed,
-            also=file_digest(policy / "model.safetensors"),
-            **{"runtime.dtype": self.dtype},
-        )  # fmt: skip
-
-    def _gained(self, name: str) -> dict[str, float]:
-        """Medians over the rounds; ``name`` ends every key."""
-        rows = [self._gain(name, seed) for seed in self.numbers]
-        figures = {
-            f"{short}_{name}": median(row[key] for row in rows)
-            for short, key in (
-                ("gain", "reward_gain_std"),
-                ("gain_length_adjusted", "reward_gain_length_adjusted"),
-                ("kl", "kl_nats"),
-                ("length", "length_after"),
-            )
-        }
-        per_nat = median(row["reward_gain_std"] / row["kl_nats"] for row in rows)
-        return figures | {f"gain_per_nat_{name}": per_nat}
-
     def equal_kl(self) -> Found:
-        """Gains of both, and of ours once its KL is trl's.
-
-        Settings are tuned on ``valid`` and on the first seed; ours is the one tuned
-        because it takes less time.
-        """
-        pythons = self._pythons()
-        names = [name for name in CONTENDERS[:2] if name in pythons]
-        for seed in self.numbers:
-            for name in names:
-                self.contend(pythons[name], name, seed, True)
-        if "trl" not in names:
-            return self._gained("ours"), {"trl": NO_RIVAL}
-        figures = self._gained("ours") | self._gained("trl")
-        first, wanted = self.cfg.ppo.kl_coef, self._gain("trl", 0)["kl_nats"]
-        coef, tried = first, {first: self._gain("ours", 0)["kl_nats"]}
-        while not close_enough(tried[coef], wanted) and len(tried) <= KL_TRIES:
-            coef = next_coef(coef, tried[coef], wanted)
-            self.contend(sys.executable, f"ours_{coef:.4g}", 0, True, kl_coef=coef)
-            tried[coef] = self._gain(f"ours_{coef:.4g}", 0)["kl_nats"]
-        coef = min(tried, key=lambda c: abs(tried[c] - wanted))
-        name = "ours" if coef == first else f"ours_{coef:.4g}"
-        for seed in self.numbers[1:] if name != "ours" else ():
-            self.contend(sys.executable, name, seed, True, kl_coef=coef)
-        matched = self._gained(name)
-        figures |= {
-            "gain_ours_at_equal_kl": matched[f"gain_{name}"],
-            "kl_ours_at_equal_kl": matched[f"kl_{name}"],
-            "gain_over_trl_at_equal_kl": matched[f"gain_{name}"] - figures["gain_trl"],
-        }
-        gains = {
-            n: [self._gain(n, s) for s in self.numbers] for n in ("ours", "trl", name)
-        }
-        notes = {"kl_coef_tried": tried, "kl_coef_at_equal_kl": coef, "gains": gains}
-        return figures, notes
+        """Gains of ours and of trl at the KL that trl spends."""
+        return equal_kl(self, self._pythons())
 
     def seeds(self) -> Found:
         """08 with each seed on test questions, and what it does to plain text."""
-        heard = self._heldout_judge()
-        heldout = self.heldout if heard else ""
-        digest = file_digest(heldout / "model.safetensors") if heard else ""
         before = self.once("chat_bits")
-        rows = [
-            self.once("ppo_seed", seed, heldout, also=digest) for seed in self.numbers
-        ]
+        rows = [self._seed(seed) for seed in self.numbers]
         figures = {
             key: median(row[key] for row in rows)
             for key in rows[0]
@@ -290,18 +249,35 @@ class Bench:
         for key in figures.keys() & {"reward_gain_std", "heldout_rm_gain", "kl_nats"}:
             figures[f"{key}_low"] = min(row[key] for row in rows)
             figures[f"{key}_high"] = max(row[key] for row in rows)
-        figures |= {f"heldout_rm_{kind}": heard[kind] for kind in KINDS if heard}
+        report = read_json(reward_folder(self.folder).parent / "report.json")
+        judged = {k: v for k, v in report.items() if "judge" in k}
         notes = {"seeds": list(self.numbers), "rows": rows, "bpb_before": before}
-        return figures, notes | {"split": "test", "heldout_rm": heard or NO_TRL}
+        return figures, notes | {"split": "test", "second judge, from 07": judged}
 
-    def _heldout_judge(self) -> dict[str, float]:
-        """Accuracy of the judge that pays nobody; empty where none can be trained."""
-        if not self.heldout.is_dir() and not find_spec("trl"):
-            return {}
-        return self.process(
-            sys.executable, "ppo_arms:heldout_accuracy", self.folder, self.profile,
-            self.overrides, self.heldout,
-        )  # fmt: skip
+    def _seed(self, seed: int) -> dict:
+        """08 with ``seed``; its policy stays in ``policy_of("seed", seed)``."""
+        return self.once("ppo_seed", seed, self.policy_of("seed", seed))
+
+    def accept(self) -> Found:
+        """08's verdict on the policy of each seed; of the first, on a hacked one too.
+
+        The policies are those of ``seeds``, trained now where they are not yet.
+        """
+        for seed in self.numbers:
+            self._seed(seed)
+        self.spent.clear()  # their seconds belong to seeds
+        rows = []
+        for seed in self.numbers:
+            policy = self.policy_of("seed", seed)
+            also = [
+                file_digest(policy / "model.safetensors"),
+                tree_digest(REPOSITORY / "finllm_utils" / "evals"),
+            ]
+            hacked = seed == self.numbers[0]
+            asked = ("ppo_accept_arms:accept_seed", seed, policy, hacked)
+            rows.append(self.once(*asked, also=also))
+        figures, notes = summary(rows)
+        return figures, {"seeds": list(self.numbers), **notes}
 
     def reward_model(self) -> Found:
         """07 with each seed on the course's test pairs, beside the rules."""
@@ -314,17 +290,36 @@ class Bench:
                 f"rm_{key}": median(row[key] for row in rows)
                 for key in (kind, f"{kind}_low")
             }
-            right = [row.pop(f"{kind}_right") for row in rows]
-            figures[f"rm_agreement_{kind}"] = agreement_across(right)
+            margins = [row.pop(f"{kind}_margins") for row in rows]
+            agreed = seed_agreement(dict(zip(self.numbers, margins, strict=True)))
+            figures[f"rm_agreement_{kind}"] = agreed.mean_same_side
         baselines = self.once("reward_baselines")
         figures |= {f"rm_{key}": value for key, value in baselines.items()}
         return figures, {"seeds": list(self.numbers), "rows": rows}
 
     def disclosure(self) -> Found:
         """The task of learning to disclose risks, a run a seed."""
-        rows = [self.once("disclosure", seed) for seed in self.numbers]
-        figures = {key: median(row[key] for row in rows) for key in rows[0]}
+        updates = self.cfg.ppo.num_updates if self.quick else 0
+        rows = [
+            self.once("disclosure", seed, updates, **NO_PTX) for seed in self.numbers
+        ]
+        figures = {
+            key: median(row[key] for row in rows)
+            for key in rows[0]
+            if key.startswith("disclosure")
+        }
         return figures, {"seeds": list(self.numbers), "rows": rows}
+
+    def baselines(self) -> Found:
+        """PPO beside other methods, all without pre-training text."""
+        from tests.benchmarks.ppo_baselines_arms import baselines
+
+        began, plain = time.monotonic(), copy(self)
+        plain.overrides = self.overrides | NO_PTX
+        plain.cfg = load_profile(self.profile, plain.overrides)
+        figures, notes = baselines(plain)
+        self.spent["baselines"] = time.monotonic() - began
+        return figures, notes | NO_PTX
 
 
 def run_parts(bench: Bench, parts: Sequence[str], name: str) -> None:
@@ -332,9 +327,11 @@ def run_parts(bench: Bench, parts: Sequence[str], name: str) -> None:
     figures, runs = {}, {}
     for part in parts:
         say(part)
+        bench.spent.clear()
         found, notes = getattr(bench, part)()
         figures |= found
-        runs[part] = notes
+        runs[part] = notes | {"process_s": round(sum(bench.spent.values()))}
+        say(f"{part}: {runs[part]['process_s']} s in processes, kept ones among them")
     if figures:
         print_table(figures, GOALS)
     if bench.quick:
@@ -346,20 +343,24 @@ def run_parts(bench: Bench, parts: Sequence[str], name: str) -> None:
     print(write_result(name, f"make bench ONLY={name}", figures, runs, known))
 
 
-def options(profile: str, run: str) -> argparse.Namespace:
-    """What both benchmarks are asked; ends the program for a folder without 07."""
+def options(profile: str, run: str, parts: Sequence[str] = PARTS) -> argparse.Namespace:
+    """What both benchmarks are asked; ends the program for a folder without 07.
+
+    Args: parts are those that run when none is named.
+    """
     parser = argparse.ArgumentParser()
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=parts)
     parser.add_argument("--run", type=Path, default=REPOSITORY / "runs" / run)
     parser.add_argument("--profile", default=profile)
-    parser.add_argument("--heldout-rm", type=Path, help="a judge that is not trained")
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args()
     asked.run = asked.run.resolve()
-    if not (reward_folder(asked.run) / "stats.json").is_file():
-        parser.error(
-            f"{asked.run} holds no finished 07: run `finllm run --to 07` first"
-        )
+    for place in (reward_folder(asked.run), judge_folder(asked.run)):
+        if not (place / "stats.json").is_file():
+            parser.error(
+                f"{place} is missing, which notebook 07_reward_model writes: run "
+                f"`finllm run --to 07` first, or name a finished course with --run"
+            )
     return asked
 
 
@@ -368,7 +369,7 @@ def main() -> None:
     asked = options("toy", "toy")
     bench = Bench(
         "ppo_cpu", asked.run, asked.profile, device="cpu", dtype="float32",
-        quick=asked.quick, heldout=asked.heldout_rm,
+        quick=asked.quick,
     )  # fmt: skip
     run_parts(bench, asked.parts, "ppo_cpu")
 

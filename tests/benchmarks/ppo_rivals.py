@@ -26,7 +26,7 @@ from finllm_utils.files import read_json
 from finllm_utils.model.load import load_model, load_tokenizer
 from finllm_utils.rlhf.ppo_optim import ADAM_BETAS, ADAM_EPS, WEIGHT_DECAY
 from finllm_utils.rlhf.readout import running_scores
-from finllm_utils.rlhf.reward_model import load_reward_model, score_sequences
+from finllm_utils.rlhf.reward_model import load_reward_model
 from finllm_utils.rlhf.reward_signal import RewardStats, read_stats
 from tests.benchmarks.harness import measured, report_back
 
@@ -73,24 +73,19 @@ def ours(values: dict) -> None:
     """Our loop."""
     from finllm_utils.rlhf.critic import Critic
     from finllm_utils.rlhf.ppo import train_ppo
+    from finllm_utils.rlhf.stored_reward import load_reward
 
     task, device = Task(**values), values["device"]
     tokenizer = load_tokenizer(task.chat_model)
     policy, reference = (load_model(task.chat_model, device=device) for _ in range(2))
-    judge = load_reward_model(task.reward_model).to(device)
-    stats = read_stats(Path(task.reward_model) / "stats.json")
-    eos_id = tokenizer.eos_token_id
-
-    def score(sequences: list[list[int]]):
-        return score_sequences(judge, sequences, batch_tokens=4096, close_with=eos_id)
-
+    reward = load_reward(task.reward_model, tokenizer, device)
     start_mb = resident_mb()
     with measured() as row:
         history = train_ppo(
-            policy, reference, Critic(judge, stats), stats.normalised(score),
-            read_json(Path(task.prompts)), PPOConfig(**task.ppo), eos_id=eos_id,
-            pad_id=tokenizer.pad_token_id, seed=task.seed,
-            dtype=getattr(torch, task.dtype),
+            policy, reference, Critic(reward.model, reward.stats), reward,
+            read_json(Path(task.prompts)), PPOConfig(**task.ppo),
+            eos_id=tokenizer.eos_token_id, pad_id=tokenizer.pad_token_id,
+            seed=task.seed, dtype=getattr(torch, task.dtype),
         )  # fmt: skip
     scores = [figures["score"] for figures in history]
     kls = [figures["kl_nats"] for figures in history]
