@@ -1,7 +1,7 @@
 """DPO, RLOO and GRPO of trl on the inputs of ``ppo``: what PPO has to stand beside.
 
 Nothing of trl's losses is changed. What is ours makes the comparison fair: token ids go
-in as they are (trl would tokenise text anew and put a second BOS before a chat
+in as they are (trl would tokenise text anew, and may put a second BOS before a chat
 template's), the reward function sees the sampled ids with their EOS, and clipping, the
 fine for a missing EOS, optimiser, schedule and frozen embeddings are PPO's.
 """
