@@ -226,6 +226,15 @@ class RewardConfig:
     """How often our own pairs on values come among the training pairs."""
     num_eval_pairs: int
     """Held-out pairs a test set."""
+    own_pairs: str = ""
+    """Your preference pairs: a .jsonl file or a folder of them, each line with prompt,
+    chosen and rejected, margin if you like. They come once among the training pairs,
+    but for the pairs of a quarter of the questions, which are held out."""
+    feedback: str = ""
+    """Your feedback file (thumbs and edits, .jsonl); the pairs in it are trained on."""
+    use_margins: bool = False
+    """Pairs with a margin m in [0, 1] are learnt until the better side leads by m more:
+    m is subtracted in the loss. A pair without one has 0."""
     length_tolerance: float = 0.1
     """A hard negative's length is within this share of the positive's."""
     max_answer_chars: int
@@ -234,8 +243,13 @@ class RewardConfig:
     """Longest prompt plus answer. Unit: tokens."""
     batch_size: int
     """Pairs an optimiser step."""
+    trainable: str = "all"
+    """all, or lora: low-rank adapters on the decoder, and the score head. The adapters
+    are merged at the end; the embedding stays, so embedding_rate says nothing then."""
+    lora_rank: int = 16
+    """Rank of the adapters; alpha is twice it."""
     learning_rate: float
-    """Peak learning rate; linear decay to 0."""
+    """Peak learning rate; linear decay to 0. Adapters want about ten times as much."""
     num_epochs: float
     """Passes over the pairs."""
     readout: str
@@ -244,9 +258,6 @@ class RewardConfig:
     embedding_rate: float = 1.0
     """The embedding rows' learning rate as a multiple of learning_rate. Rows of rare
     tokens learn in few steps; above 1 they make up for it."""
-    query_scale: float
-    """Factor on the query weights of the upper half of the layers at the start; far
-    below 1 spreads attention evenly, 1 leaves the language model as it is."""
     warmup_share: float = 0.05
     """Linear warm-up as a share of all steps."""
     weight_decay: float = 0.0
@@ -264,6 +275,11 @@ class RewardConfig:
         require(
             self.readout in ("eos", "tokens"),
             f"reward.readout={self.readout!r}: use eos or tokens",
+        )
+        require(
+            self.trainable in ("all", "lora") and self.lora_rank >= 1,
+            f"reward.trainable={self.trainable!r}, reward.lora_rank={self.lora_rank}: "
+            "use all or lora, and a rank of 1 or more",
         )
         require(
             0 <= self.random_share <= 1,

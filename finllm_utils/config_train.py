@@ -193,6 +193,8 @@ class PPOConfig:
     (PPO-ptx, arXiv 2203.02155, equation 2, with 27.8); 0 is off."""
     ptx_batch_size: int = 8
     """Rows of pre-training text an optimiser step."""
+    ptx_seq_len: int = 128
+    """Longer documents are cut into rows of this many tokens."""
     gamma: float = 1.0
     """Discount."""
     gae_lambda: float = 0.95
@@ -236,6 +238,11 @@ class PPOConfig:
             self.ptx_coef >= 0 and self.ptx_batch_size >= 1 and self.save_every >= 0,
             f"ppo.ptx_coef={self.ptx_coef} and ppo.save_every={self.save_every} must "
             f"be 0 or more, ppo.ptx_batch_size={self.ptx_batch_size} 1 or more",
+        )
+        require(
+            self.ptx_seq_len >= 2,
+            f"ppo.ptx_seq_len={self.ptx_seq_len}: a row predicts its second token from "
+            "its first, so it needs at least 2",
         )
 
     def _check_kl(self) -> None:

@@ -108,7 +108,6 @@ def _toy_tuning() -> dict[str, typing.Any]:
             num_epochs=1,
             readout="tokens",
             embedding_rate=10.0,
-            query_scale=1.0,
         ),
         ppo=PPOConfig(
             num_updates=14,
@@ -205,7 +204,6 @@ def _small_tuning() -> dict[str, typing.Any]:
             learning_rate=3e-5,
             num_epochs=1,
             readout="eos",
-            query_scale=1.0,
         ),
         ppo=PPOConfig(
             num_updates=40,

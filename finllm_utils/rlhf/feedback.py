@@ -29,7 +29,8 @@ SAMPLE = Path(__file__).resolve().parents[2] / DATA_FILES[0] / "feedback.jsonl"
 THUMBS = ("up", "down")
 OUTCOMES = ("paired", "contradictory", "alone", "unchanged")
 """What becomes of a line: it is in a pair; it and another line say opposite things; no
-answer of the other thumb stands beside its own; its edit changes only personal data."""
+answer of the other thumb stands beside its own; its edit changes only personal data,
+spaces or width."""
 _REQUIRED = ("id", "time", "question", "answer", "rater_kind")
 _OPTIONAL = ("thumb", "edited", "comment")
 
@@ -180,6 +181,7 @@ def _masked_texts(lines: Sequence[Feedback]) -> tuple[dict[str, str], Counter]:
     """{text: masked text} of all texts of one question, and how much was masked.
 
     They are searched as one passage: where one says who is named, all are masked.
+    Texts that differ only in spaces or width become the first of them.
     """
     texts = list(
         dict.fromkeys(
@@ -189,6 +191,7 @@ def _masked_texts(lines: Sequence[Feedback]) -> tuple[dict[str, str], Counter]:
     passage = "\n\n".join(texts)
     spans = find_pii(passage)
     found, counts, begin = {}, Counter(), 0
+    first: dict[str, str] = {}
     for text in texts:
         end, position, parts = begin + len(text), begin, []
         for span in spans:
@@ -197,7 +200,8 @@ def _masked_texts(lines: Sequence[Feedback]) -> tuple[dict[str, str], Counter]:
                 parts += [passage[position:left], PLACEHOLDERS[span.kind]]
                 counts[span.kind] += 1
                 position = right
-        found[text] = "".join(parts) + passage[position:end]
+        masked = "".join(parts) + passage[position:end]
+        found[text] = first.setdefault(text_key(masked), masked)
         begin = end + 2  # the line breaks between
     return found, counts
 

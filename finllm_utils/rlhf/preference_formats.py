@@ -10,7 +10,7 @@ is named with its line and the remedy.
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from unicodedata import normalize
 
@@ -24,46 +24,57 @@ VALUE_SOURCE = "value pairs: "
 """What stands before the value in the source of a pair that shows one."""
 
 
-def read_preference_file(
+def read_preferences(
     path: Path | str,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    max_prompt_tokens: int | None = None,
+    max_seq_len: int | None = None,
 ) -> list[PreferencePair]:
-    """All pairs of a ``.jsonl`` file, in file order.
+    """All pairs of a ``.jsonl`` file, or of every one in a folder, by name and line.
 
     A pair without ``id`` is called ``<file>/<line>``, one without ``source`` has the
     file's name there.
 
-    Args: tokenizer and max_prompt_tokens, given together, refuse a prompt that takes
-    more tokens in the chat template (``reward_model.encode_prompt``).
+    Args: tokenizer and max_seq_len, given together, refuse a pair that takes more
+    tokens in the chat template (``reward_model.encode_pair``).
     Raises: ValueError naming file, line and remedy for a missing field, an empty or
     garbled text, equal sides, a prompt of several turns, sides with different
-    questions, a margin outside [0, 1], a repeated id, a prompt that is too long.
+    questions, a margin outside [0, 1], a repeated id, a pair that is too long.
     """
     path = Path(path)
-    if (tokenizer is None) != (max_prompt_tokens is None):
+    if (tokenizer is None) != (max_seq_len is None):
         raise ValueError(
-            "tokenizer and max_prompt_tokens belong together; give both or neither"
+            "tokenizer and max_seq_len belong together; give both or neither"
         )
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    if not files:
+        raise ValueError(f"{path}: no .jsonl file in it; give the folder of the pairs")
+    pairs: list[PreferencePair] = []
+    seen: dict[str, str] = {}
+    for file in files:
+        for pair, where in _pairs_of(file):
+            require_new_id(pair.id, where, seen)
+            if tokenizer is not None:
+                _require_short(pair, tokenizer, max_seq_len, where)
+            pairs.append(pair)
+    return pairs
+
+
+def _pairs_of(path: Path) -> Iterator[tuple[PreferencePair, str]]:
+    """Each checked pair of a file, with its place."""
     if path.suffix != ".jsonl":
         raise ValueError(
             f"{path}: unknown suffix {path.suffix!r}; write one pair a line into a "
             ".jsonl file"
         )
-    pairs: list[PreferencePair] = []
-    seen: dict[str, str] = {}
+    where = ""
     for number, row in numbered_lines(path):
         where = f"{path}, line {number}"
         pair = _pair(row, where, path.name, number)
         require_pair(pair, where)
-        require_new_id(pair.id, where, seen)
-        if tokenizer is not None:
-            _require_short(pair.prompt, tokenizer, max_prompt_tokens, where)
-        pairs.append(pair)
-    if not pairs:
+        yield pair, where
+    if not where:
         raise ValueError(f"{path}: no pair in it; give at least one")
-    return pairs
 
 
 def write_trl_pairs(path: Path | str, pairs: Iterable[PreferencePair]) -> int:
@@ -72,7 +83,7 @@ def write_trl_pairs(path: Path | str, pairs: Iterable[PreferencePair]) -> int:
     prompt, chosen and rejected are lists with one message, since trl puts only messages
     into the chat template and joins texts as they are. margin is what the pair has; trl
     subtracts it in the loss. id and source stand beside it, which trl drops.
-    ``read_preference_file`` gives equal pairs back.
+    ``read_preferences`` gives equal pairs back.
     Raises: ValueError naming a pair that could not be read back.
     """
     seen: dict[str, str] = {}
@@ -99,21 +110,27 @@ def require_pair(pair: PreferencePair, where: str) -> None:
     """Raises ValueError unless a model can learn from ``pair``; ``where`` names it.
 
     All texts hold something and are not garbled, the sides differ by more than spaces
-    at their ends, and the margin lies in [0, 1].
+    and width, and the margin lies in [0, 1].
     """
     question = ChatTurn(role="user", content=pair.prompt)
     for side in ("chosen", "rejected"):
         answer = ChatTurn(role="assistant", content=getattr(pair, side))
         require_conversation((question, answer), f"{where}, {side}")
-    if pair.chosen.strip() == pair.rejected.strip():
-        raise ValueError(
-            f"{where}: chosen and rejected are the same text, so there is nothing to "
-            "prefer; correct one side or delete the pair"
-        )
+    require_two_sides(pair, where)
     if not (math.isfinite(pair.margin) and 0 <= pair.margin <= 1):
         raise ValueError(
             f"{where}: margin {pair.margin} is not in [0, 1]; divide all margins by "
             "the largest one, or leave them out"
+        )
+
+
+def require_two_sides(pair: PreferencePair, where: str) -> None:
+    """Raises ValueError when the sides agree, spaces and width aside."""
+    if text_key(pair.chosen) == text_key(pair.rejected):
+        raise ValueError(
+            f"{where}: chosen and rejected are the same text, so there is nothing to "
+            "prefer (spaces and full-width forms aside); correct one side or delete "
+            "the pair"
         )
 
 
@@ -210,13 +227,11 @@ def _turns(value: object, role: str, place: str) -> list[ChatTurn]:
 
 
 def _require_short(
-    prompt: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int, where: str
+    pair: PreferencePair,
+    tokenizer: PreTrainedTokenizerBase,
+    max_seq_len: int,
+    where: str,
 ) -> None:
-    from finllm_utils.rlhf.reward_model import encode_prompt  # trl takes seconds
+    from finllm_utils.rlhf.reward_model import encode_pair  # trl takes seconds
 
-    if (length := len(encode_prompt(tokenizer, prompt))) > max_tokens:
-        raise ValueError(
-            f"{where}: the prompt takes {length} tokens in the chat template, "
-            f"{max_tokens} are allowed; shorten the question, delete the line or raise "
-            "max_prompt_tokens"
-        )
+    encode_pair(tokenizer, pair, max_seq_len, where)

@@ -7,10 +7,13 @@ sentence end, for every use. Notebook 07 calls this; nothing here scores or trai
 """
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from finllm_utils.records import PreferencePair
+from finllm_utils.rlhf.preference_formats import text_key
 
 SENTENCE_ENDS = "。！？；!?;"
 
@@ -52,13 +55,14 @@ def hard_pairs(
     as a share of the right answer's length, both before and after the cut; banned
     answers take no part in any role.
     Returns: up to ``per_question`` pairs a question, in question order; a question
-    without a wrong answer of that length gives none.
+    without a wrong answer of that length and another text gives none.
     """
     rng = random.Random(seed)
     lengths = {
         key: (len(text), len(cut_at_sentence(text, max_chars)))
         for key, text in texts.items()
     }
+    keys = _cut_keys(texts, max_chars)
     pairs = []
     for question in questions:
         positives = [a for a in question.positives if a not in banned]
@@ -69,6 +73,7 @@ def hard_pairs(
             a
             for a in question.negatives
             if _same_length(lengths[chosen], lengths[a], tolerance)
+            and keys[a] != keys[chosen]  # the corpus has texts twice
             and a not in banned
             and a not in question.positives
         ]
@@ -88,13 +93,14 @@ def random_pairs(
     """One pair a question: its right answer and one of another question."""
     rng = random.Random(seed)
     usable = [q for q in questions if any(a not in banned for a in q.positives)]
+    keys = _cut_keys(texts, max_chars)
     pairs = []
     for question in usable:
         chosen = rng.choice([a for a in question.positives if a not in banned])
         while True:
             other = rng.choice(usable)
             rejected = rng.choice([a for a in other.positives if a not in banned])
-            if rejected not in question.positives:
+            if rejected not in question.positives and keys[rejected] != keys[chosen]:
                 break
             if len(usable) == 1:
                 raise ValueError("random pairs need at least two questions")
@@ -149,6 +155,69 @@ def _same_length(
         abs(full - other_full) <= tolerance * full
         and abs(cut - other_cut) <= tolerance * cut
     )
+
+
+def _cut_keys(texts: Mapping[str, str], max_chars: int) -> dict[str, str]:
+    return {
+        key: text_key(cut_at_sentence(text, max_chars)) for key, text in texts.items()
+    }
+
+
+def without_leaks(
+    pairs: Iterable[PreferencePair], heldout: Iterable[PreferencePair]
+) -> tuple[list[PreferencePair], list[PreferencePair]]:
+    """(pairs that may be trained on, pairs that show a text of ``heldout``).
+
+    A pair leaks when its question is a held-out one, or one of its answers, in either
+    role, is an answer of a held-out pair; spaces and width aside.
+    """
+    held = list(heldout)
+    questions = {text_key(p.prompt) for p in held}
+    answers = {key for p in held for key in _answer_keys(p)}
+    kept, leaked = [], []
+    for pair in pairs:
+        known = text_key(pair.prompt) in questions or answers & set(_answer_keys(pair))
+        (leaked if known else kept).append(pair)
+    return kept, leaked
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Halves:
+    """Pairs for two reward models that share no question and no answer."""
+
+    first: list[PreferencePair]
+    second: list[PreferencePair]
+    dropped: list[PreferencePair]
+    """One of their answers belongs to the other half."""
+
+
+def disjoint_halves(pairs: Sequence[PreferencePair], seed: int) -> Halves:
+    """``pairs`` in two halves, for a reward model and a judge of what it brought about.
+
+    Half of the questions, drawn at random, go to each side, so that both see all
+    subjects. An answer belongs to the side that has it in more pairs (ties are shared
+    out in turn), and the other side's pairs with it are dropped. Texts are equal when
+    they are so but for spaces and width. Order is kept.
+    """
+    questions = sorted({text_key(p.prompt) for p in pairs})
+    random.Random(seed).shuffle(questions)
+    seconds = set(questions[len(questions) // 2 :])
+    side_of = [text_key(p.prompt) in seconds for p in pairs]
+    counts: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+    for pair, side in zip(pairs, side_of, strict=True):
+        counts[side].update(_answer_keys(pair))
+    ties = sorted(a for a in counts[0] if counts[0][a] == counts[1][a])
+    owner = {a: counts[1][a] > counts[0][a] for a in counts[0] | counts[1]}
+    owner |= {a: bool(place % 2) for place, a in enumerate(ties)}
+    parts: dict[bool | None, list[PreferencePair]] = {False: [], True: [], None: []}
+    for pair, side in zip(pairs, side_of, strict=True):
+        fits = all(owner[a] == side for a in _answer_keys(pair))
+        parts[side if fits else None].append(pair)
+    return Halves(first=parts[False], second=parts[True], dropped=parts[None])
+
+
+def _answer_keys(pair: PreferencePair) -> tuple[str, str]:
+    return text_key(pair.chosen), text_key(pair.rejected)
 
 
 def answer_ids(pairs: Sequence[PreferencePair]) -> frozenset[str]:

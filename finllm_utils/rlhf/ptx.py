@@ -5,17 +5,32 @@ loss is a mean over tokens, like the policy's, and not a sum over a batch.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import torch
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from finllm_utils.config import PPOConfig
+from finllm_utils.records import Document
 from finllm_utils.rlhf.logprobs import response_logprobs
 from finllm_utils.rlhf.processes import own_part, total
 from finllm_utils.rlhf.rollout import Rollout
+from finllm_utils.train.sft import cut_documents
 
 TokenRows = Sequence[Sequence[int]]
+
+
+def ptx_rows(
+    tokenizer: PreTrainedTokenizerBase, documents: Iterable[Document], cfg: PPOConfig
+) -> list[list[int]]:
+    """Token ids for every step of a run, fewer when the text ends; none when off."""
+    if not cfg.ptx_coef:
+        return []
+    steps = cfg.num_updates * cfg.num_ppo_epochs * cfg.num_mini_batches
+    parts = cut_documents(tokenizer, documents, cfg.ptx_seq_len)
+    long_enough = (ids for ids in parts if len(ids) > 1)
+    return list(islice(long_enough, steps * cfg.ptx_batch_size))
 
 
 def require_ptx_rows(rows: TokenRows, cfg: PPOConfig, policy: LlamaForCausalLM) -> None:

@@ -1,11 +1,11 @@
 """The reward model: a language model with one output, trained on preference pairs.
 
-Training is trl's ``RewardTrainer`` (pairwise logistic loss with centring); what is ours
-is the encoding, the scoring and the checks. Sequences are padded on the right; where
-the score is read, ``readout`` says. Notebook 07 and ``ppo`` call this.
+Training is trl's ``RewardTrainer`` (pairwise logistic loss with centring), for which
+``reward_training`` makes what it takes; ours are encoding, scoring and checks.
+Sequences are padded on the right; where the score is read, ``readout`` says. Notebook
+07 and ``ppo`` call this.
 """
 
-import random
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +20,20 @@ from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
 )
-from trl import RewardConfig as TrlRewardConfig
 from trl import RewardTrainer
 
 from finllm_utils.config import RewardConfig
+from finllm_utils.model.load import load_tokenizer
 from finllm_utils.records import PreferencePair
 from finllm_utils.rlhf.guards import require_distinct_pad
+from finllm_utils.rlhf.preference_formats import require_two_sides
 from finllm_utils.rlhf.readout import TokenRewardModel, answer_token, read_scores
+from finllm_utils.rlhf.reward_training import (
+    optimizer,
+    trainable_part,
+    trainer_settings,
+    training_rows,
+)
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
@@ -44,43 +51,54 @@ def encode_answer(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
     return ids + [tokenizer.eos_token_id]
 
 
+def encode_pair(
+    tokenizer: PreTrainedTokenizerBase,
+    pair: PreferencePair,
+    max_seq_len: int,
+    where: str,
+) -> tuple[list[int], list[int]]:
+    """(chosen, rejected) token ids of a pair, which ``where`` names in errors.
+
+    Raises: ValueError for sides that agree, and for a pair longer than ``max_seq_len``:
+    cutting here would cut off EOS, where the score is read.
+    """
+    require_two_sides(pair, where)
+    prompt = encode_prompt(tokenizer, pair.prompt)
+    if len(prompt) + 2 > max_seq_len:
+        raise ValueError(
+            f"{where}: the question takes {len(prompt)} tokens in the chat template, "
+            f"which leaves no room for an answer in reward.max_seq_len={max_seq_len}; "
+            "shorten the question, delete the pair or raise the setting"
+        )
+    chosen, rejected = (
+        prompt + encode_answer(tokenizer, a) for a in (pair.chosen, pair.rejected)
+    )
+    if (longest := max(len(chosen), len(rejected))) > max_seq_len:
+        raise ValueError(
+            f"{where} has {longest} tokens, reward.max_seq_len is {max_seq_len}: raise "
+            "it, shorten the answer or lower reward.max_answer_chars, which cuts those "
+            "of the corpus"
+        )
+    return chosen, rejected
+
+
 def encode_pairs(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[PreferencePair],
     max_seq_len: int,
 ) -> list[tuple[list[int], list[int]]]:
-    """(chosen, rejected) token ids of each pair.
-
-    Raises: ValueError for a pair longer than ``max_seq_len``: cutting here would cut
-    off EOS, where the score is read.
-    """
-    encoded = []
-    for pair in pairs:
-        prompt = encode_prompt(tokenizer, pair.prompt)
-        both = tuple(
-            prompt + encode_answer(tokenizer, a) for a in (pair.chosen, pair.rejected)
-        )
-        if (longest := max(map(len, both))) > max_seq_len:
-            raise ValueError(
-                f"pair {pair.id} has {longest} tokens, reward.max_seq_len is "
-                f"{max_seq_len}: raise it or lower reward.max_answer_chars"
-            )
-        encoded.append(both)
-    return encoded
+    """(chosen, rejected) token ids of each pair; errors as in ``encode_pair``."""
+    return [encode_pair(tokenizer, p, max_seq_len, f"pair {p.id}") for p in pairs]
 
 
 def start_reward_model(
     folder: Path | str,
     tokenizer: PreTrainedTokenizerBase,
     seed: int,
-    query_scale: float = 1.0,
     readout: str = "eos",
 ) -> LlamaForSequenceClassification:
     """The language model in ``folder`` with a new one-number head, N(0, 1/sqrt(D + 1)).
 
-    Args: query_scale multiplies the query weights of the upper half of the layers. Far
-    below 1 it spreads attention evenly, so that the score at EOS starts as a mean over
-    the answer: a language model needs nothing of the text before EOS and looks away.
     Source: arXiv 2009.01325, appendix B.1 (head initialisation).
     """
     require_distinct_pad(tokenizer.eos_token_id, tokenizer.pad_token_id)
@@ -94,9 +112,6 @@ def start_reward_model(
     noise = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         model.score.weight.normal_(0.0, deviation, generator=noise)
-        layers = model.model.layers
-        for layer in layers[len(layers) // 2 :]:
-            layer.self_attn.q_proj.weight.mul_(query_scale)
     model.config.pad_token_id = tokenizer.pad_token_id
     return model
 
@@ -133,23 +148,29 @@ def train_reward_model(
     *,
     seed: int,
     dtype: str = "float32",
+    margins: Sequence[float] | None = None,
 ) -> list[dict[str, float]]:
     """Trains ``model`` in place on encoded pairs; the log lines of the trainer.
 
-    Args: dtype bfloat16 trains in autocast, with float32 weights and optimiser.
+    Args: dtype bfloat16 trains in autocast, with float32 weights and optimiser; margins
+    are the pairs' own, and count only with ``cfg.use_margins``. With ``cfg.trainable``
+    "lora" the model has adapters while it learns; afterwards they are merged.
     Each line: step, loss, accuracy, margin and mean_reward over the last steps.
+    Raises: ValueError when margins are wanted and missing, or not one a pair, and for a
+    context shorter than ``cfg.max_seq_len``.
     """
-    encoded = _like_lengths_together(encoded, cfg.batch_size, seed)
-    rows = Dataset.from_dict(
-        {"chosen_ids": [c for c, _ in encoded], "rejected_ids": [r for _, r in encoded]}
-    )
-    with tempfile.TemporaryDirectory() as scratch:
+    _require_context(model, cfg)
+    rows = Dataset.from_list(training_rows(encoded, cfg, margins, seed))
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        trainable_part(model, cfg.trainable, cfg.lora_rank, seed) as learner,
+    ):
         trainer = RewardTrainer(
-            model=model,
-            args=_trainer_settings(cfg, scratch, seed, dtype, model.device.type),
+            model=learner,
+            args=trainer_settings(cfg, scratch, seed, dtype, model.device.type),
             train_dataset=rows,
             processing_class=tokenizer,
-            optimizers=(_optimizer(model, cfg), None),
+            optimizers=(optimizer(learner, cfg), None),
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
@@ -162,68 +183,12 @@ def train_reward_model(
     ]
 
 
-def _optimizer(
-    model: LlamaForSequenceClassification, cfg: RewardConfig
-) -> torch.optim.AdamW:
-    """AdamW with the embedding's rate times ``cfg.embedding_rate``.
-
-    An embedding row learns only in the steps that hold its token: few, in one pass.
-    """
-    rows = model.get_input_embeddings().weight
-    rest = [p for p in model.parameters() if p is not rows and p.requires_grad]
-    groups = [
-        {"params": rest, "lr": cfg.learning_rate},
-        {"params": [rows], "lr": cfg.learning_rate * cfg.embedding_rate},
-    ]
-    return torch.optim.AdamW(groups, weight_decay=cfg.weight_decay)
-
-
-def _like_lengths_together(
-    encoded: Sequence[tuple[list[int], list[int]]], batch_size: int, seed: int
-) -> list[tuple[list[int], list[int]]]:
-    """Pairs in random order, but batches of like length: less padding.
-
-    Sorts by length within 16 batches at a time, then shuffles the whole batches.
-    """
-    order = random.Random(seed)
-    shuffled = order.sample(list(encoded), len(encoded))
-    batches = []
-    for begin in range(0, len(shuffled), 16 * batch_size):
-        part = shuffled[begin : begin + 16 * batch_size]
-        part.sort(key=lambda pair: max(map(len, pair)))
-        batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
-    short = batches.pop() if len(batches[-1]) < batch_size else []
-    order.shuffle(batches)
-    return [pair for batch in batches for pair in batch] + short
-
-
-def _trainer_settings(
-    cfg: RewardConfig, scratch: str, seed: int, dtype: str, device_type: str
-) -> TrlRewardConfig:
-    """trl's settings; its defaults (bf16, checkpointing, lr 1e-4) are overridden."""
-    return TrlRewardConfig(
-        output_dir=scratch,
-        learning_rate=cfg.learning_rate,
-        num_train_epochs=cfg.num_epochs,
-        per_device_train_batch_size=cfg.batch_size,
-        center_rewards_coefficient=cfg.center_coef,
-        lr_scheduler_type="linear",
-        warmup_steps=cfg.warmup_share,
-        weight_decay=cfg.weight_decay,
-        max_grad_norm=cfg.max_grad_norm,
-        max_length=cfg.max_seq_len,
-        train_sampling_strategy="sequential",  # the rows are shuffled already
-        disable_dropout=True,
-        gradient_checkpointing=False,
-        bf16=dtype == "bfloat16",
-        use_cpu=device_type == "cpu",
-        dataloader_pin_memory=False,
-        logging_steps=10,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        seed=seed,
-    )
+def _require_context(model: LlamaForSequenceClassification, cfg: RewardConfig) -> None:
+    if cfg.max_seq_len > (context := model.config.max_position_embeddings):
+        raise ValueError(
+            f"reward.max_seq_len={cfg.max_seq_len} is longer than the model's context "
+            f"of {context} tokens, where it has learnt no positions; lower the setting"
+        )
 
 
 @torch.no_grad()
@@ -240,6 +205,7 @@ def score_sequences(
     Args: close_with, the id of EOS, is put behind a sequence that lacks it (a response
     that ran into the length limit): the model has only ever seen answers that end.
     Padding on the right needs no mask: causal attention never looks to the right.
+    Raises: ValueError naming the first sequence whose score is NaN or infinite.
     """
     if close_with is not None:
         sequences = [s if s[-1] == close_with else [*s, close_with] for s in sequences]
@@ -256,7 +222,20 @@ def score_sequences(
         rows = order[begin:end]
         scores[rows] = _score_batch(model, [sequences[i] for i in rows], dtype)
         begin = end
+    _require_finite(scores, sequences)
     return scores
+
+
+def _require_finite(scores: np.ndarray, sequences: Sequence[Sequence[int]]) -> None:
+    """NaN would pass through means and comparisons without a word."""
+    if not (finite := np.isfinite(scores)).all():
+        first = int(np.flatnonzero(~finite)[0])
+        raise ValueError(
+            f"the score of sequence {first} ({len(sequences[first])} tokens) is "
+            f"{scores[first]}, {int((~finite).sum())} of {len(scores)} are not finite: "
+            "the weights diverged, or overflow in this dtype; score in float32, or "
+            "train again with a lower reward.learning_rate"
+        )
 
 
 def _score_batch(
@@ -291,15 +270,20 @@ def pair_margins(
 
 
 def pairwise_losses(
-    chosen: np.ndarray, rejected: np.ndarray, center_coef: float
+    chosen: np.ndarray,
+    rejected: np.ndarray,
+    center_coef: float,
+    margins: np.ndarray | float = 0.0,
 ) -> np.ndarray:
     """The loss of each pair, as trl's ``RewardTrainer`` computes it before the mean.
 
-    -log sigmoid(chosen - rejected) + center_coef (chosen + rejected)^2.
-    Source: arXiv 2009.01325, section 3.2; centring: arXiv 2312.09244, equation 2.
+    -log sigmoid(chosen - rejected - margin) + center_coef (chosen + rejected)^2.
+    Source: arXiv 2009.01325, section 3.2; margin: arXiv 2307.09288, equation 2;
+    centring: arXiv 2312.09244, equation 2.
     """
-    chosen, rejected = np.asarray(chosen), np.asarray(rejected)
-    return np.logaddexp(0, rejected - chosen) + center_coef * (chosen + rejected) ** 2
+    chosen, rejected, margins = map(np.asarray, (chosen, rejected, margins))
+    lost = np.logaddexp(0, rejected - chosen + margins)
+    return lost + center_coef * (chosen + rejected) ** 2
 
 
 def save_reward_model(
@@ -316,6 +300,26 @@ def save_reward_model(
             )
     model.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
+
+
+def require_same_tokenizer(
+    folder: Path | str, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Raises ValueError unless ``folder``'s tokenizer gives every token the same id.
+
+    A policy's ids go straight into the reward model: with another vocabulary it would
+    score other words, and nothing would look wrong.
+    """
+    theirs, ours = load_tokenizer(folder).get_vocab(), tokenizer.get_vocab()
+    if theirs == ours:
+        return
+    token = min(t for t in theirs | ours if theirs.get(t) != ours.get(t))
+    raise ValueError(
+        f"the reward model in {folder} was made for another tokenizer than that of the "
+        f"policy, {tokenizer.name_or_path}: {len(theirs):,} and {len(ours):,} tokens, "
+        f"{token!r} has the ids {theirs.get(token)} and {ours.get(token)}; run "
+        "notebooks/07_reward_model.ipynb on the chat model that the policy starts from"
+    )
 
 
 def calibration(margins: Sequence[float], num_bins: int = 5) -> list[dict[str, float]]:

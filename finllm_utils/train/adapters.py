@@ -93,12 +93,14 @@ def add_adapter(
     dropout: float = 0.0,
     train_embeddings: bool = True,
     seed: int = 0,
+    task_type: str = "CAUSAL_LM",
 ) -> PeftModel:
     """Adapters on every linear layer of the decoder; alpha is 2 r.
 
     Args: train_embeddings also trains whole copies of embedding and output rows, which
     a grown vocabulary needs: its new rows take more than a change of low rank, and peft
-    refuses adapters on lm_head. Tied rows stay tied.
+    refuses adapters on lm_head. Tied rows stay tied. task_type SEQ_CLS also trains the
+    head of a model with one output whole, as peft does of itself.
     """
     whole = ["embed_tokens", "lm_head"] if train_embeddings else None
     config = LoraConfig(
@@ -108,7 +110,7 @@ def add_adapter(
         target_modules="all-linear",
         modules_to_save=whole,
         ensure_weight_tying=bool(whole and model.config.tie_word_embeddings),
-        task_type="CAUSAL_LM",
+        task_type=task_type,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -6,7 +6,7 @@ data, 06 calls this.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NotRequired, TypedDict
 
 import torch
@@ -136,22 +136,32 @@ def text_rows(
     """
     rows: list[Row] = []
     left = num_tokens
-    for document in documents:
+    for ids in cut_documents(tokenizer, documents, max_seq_len):
         if left <= 0:
             break
-        ids = tokenizer(document.text, add_special_tokens=False)["input_ids"]
-        ids = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
-        for start in range(0, len(ids), max_seq_len):
-            part = ids[start : start + max_seq_len][: max(left, 0)]
-            if len(part) > 1:
-                rows.append({"input_ids": part, "labels": list(part), "task": TEXT})
-            left -= len(part)
+        part = ids[:left]
+        if len(part) > 1:
+            rows.append({"input_ids": part, "labels": list(part), "task": TEXT})
+        left -= len(part)
     if left > 0:
         raise ValueError(
             f"the pre-training text is {left} tokens short of {num_tokens}: lower "
             "sft.pretrain_text_share or rerun 05 with more text"
         )
     return rows
+
+
+def cut_documents(
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Iterable[Document],
+    max_seq_len: int,
+) -> Iterator[list[int]]:
+    """Yields ``<s> text </s>`` of each document in parts of up to ``max_seq_len``."""
+    for document in documents:
+        ids = tokenizer(document.text, add_special_tokens=False)["input_ids"]
+        ids = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
+        for start in range(0, len(ids), max_seq_len):
+            yield ids[start : start + max_seq_len]
 
 
 def text_tokens_for_share(conversations: Sequence[Row], share: float) -> int:

@@ -14,7 +14,7 @@ from finllm_utils.rlhf.feedback import (
     feedback_pairs,
     read_feedback,
 )
-from finllm_utils.rlhf.preference_formats import read_preference_file, write_trl_pairs
+from finllm_utils.rlhf.preference_formats import read_preferences, write_trl_pairs
 
 TIME = "2026-03-02T09:15:20+08:00"
 ROW = {
@@ -182,6 +182,19 @@ def test_an_edit_of_personal_data_alone_is_no_preference():
     assert result.pairs == [] and counts(result) == {"unchanged": 1}
 
 
+def test_spaces_and_width_are_no_difference():
+    lines = [
+        line("a", "活期,  能取。", edited="活期，能取。"),
+        line("b", "活期 能取", "up"),
+        line("c", "活期能取", "down"),
+    ]
+    found = feedback_pairs(lines)
+    assert found.pairs == []
+    assert found.outcomes == {
+        "paired": 0, "contradictory": 2, "alone": 0, "unchanged": 1,
+    }  # fmt: skip
+
+
 def test_the_sample_shows_every_outcome(tmp_path):
     lines = read_feedback()
     assert len(lines) == 24
@@ -194,7 +207,7 @@ def test_the_sample_shows_every_outcome(tmp_path):
     assert Counter(p.source for p in result.pairs) == {"feedback: model": 14}
     assert result.masked["mobile"] == 3 and result.masked["name"] == 3
     write_trl_pairs(tmp_path / "pairs.jsonl", result.pairs)
-    assert read_preference_file(tmp_path / "pairs.jsonl") == result.pairs
+    assert read_preferences(tmp_path / "pairs.jsonl") == result.pairs
     text = (tmp_path / "pairs.jsonl").read_text(encoding="utf-8")
     assert "李建国" in SAMPLE.read_text(encoding="utf-8") and "李建国" not in text
     assert "13800138000" not in text

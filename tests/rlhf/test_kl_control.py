@@ -56,6 +56,7 @@ def test_a_run_follows_the_controller():
         ({"critic_warmup_updates": 4}, "leaves none of ppo.num_updates=4"),
         ({"ptx_coef": -1.0}, "ppo.ptx_coef=-1.0"),
         ({"ptx_batch_size": 0}, "ppo.ptx_batch_size=0 1 or more"),
+        ({"ptx_seq_len": 1}, "ppo.ptx_seq_len=1: .* at least 2"),
     ],
 )
 def test_settings_out_of_range_are_named(changes, message):

@@ -219,7 +219,7 @@ POINTS = {
     ),
     32: Point(
         "PPO-ptx",
-        ("ptx_coef", "ptx_batch_size"),
+        ("ptx_coef", "ptx_batch_size", "ptx_seq_len"),
         (
             "ppo_options::test_ptx_gradient_equals_plain_cross_entropy",
             "ppo_options::test_ptx_adds_its_weighted_gradient_to_the_policys",

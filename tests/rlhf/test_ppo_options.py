@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from finllm_utils.records import Document
 from finllm_utils.rlhf import ppo
 from finllm_utils.rlhf.advantages import gae, whiten
 from finllm_utils.rlhf.critic import fresh_critic
@@ -17,7 +18,7 @@ from finllm_utils.rlhf.logprobs import (
     response_logprobs,
 )
 from finllm_utils.rlhf.ppo_optim import make_optimizers, rate_factor, set_learning_rates
-from finllm_utils.rlhf.ptx import ptx_batches, ptx_loss, right_pad
+from finllm_utils.rlhf.ptx import ptx_batches, ptx_loss, ptx_rows, right_pad
 from finllm_utils.rlhf.reward_signal import token_rewards
 from tests.rlhf.conftest import EOS, PAD
 from tests.rlhf.small_ppo import (
@@ -227,6 +228,31 @@ def gradients(policy):
     found = {n: p.grad.clone() for n, p in policy.named_parameters()}
     policy.zero_grad(set_to_none=True)
     return found
+
+
+class Letters:
+    """A tokenizer whose ids are the letters' places in the alphabet, plus 10."""
+
+    bos_token_id, eos_token_id = 1, EOS
+
+    def __call__(self, text, add_special_tokens):
+        assert not add_special_tokens
+        return {"input_ids": [10 + ord(letter) - ord("a") for letter in text]}
+
+
+def test_ptx_rows_are_documents_in_parts_and_as_many_as_the_steps_need():
+    documents = [
+        Document(id=text, text=text, source="s", domain="d")
+        for text in ("abc", "abcde", "fghij", "k")
+    ]
+    # "abcde" with <s> and </s> has 7 tokens: 4 and 3; "abc" 5: 4 and a lone </s>.
+    found = ptx_rows(Letters(), documents, settings(ptx_coef=0.2, ptx_seq_len=4))
+    assert found[:3] == [[1, 10, 11, 12], [1, 10, 11, 12], [13, 14, EOS]]
+    assert len(found) == 6
+    one = dict(num_updates=1, num_ppo_epochs=1, num_mini_batches=2, ptx_batch_size=2)
+    few = ptx_rows(Letters(), documents, settings(ptx_coef=0.2, ptx_seq_len=4, **one))
+    assert few == found[:4]
+    assert ptx_rows(Letters(), documents, settings()) == []
 
 
 def test_ptx_gradient_equals_plain_cross_entropy(policy):

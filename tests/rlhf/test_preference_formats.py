@@ -10,7 +10,7 @@ from trl import apply_chat_template
 from trl.data_utils import is_conversational
 
 from finllm_utils.records import PreferencePair, write_records
-from finllm_utils.rlhf.preference_formats import read_preference_file, write_trl_pairs
+from finllm_utils.rlhf.preference_formats import read_preferences, write_trl_pairs
 
 TEXT = {"prompt": "存款能随时取吗？", "chosen": "活期能。", "rejected": "都不能。"}
 
@@ -49,7 +49,7 @@ def write(path, *rows):
     ids=["text", "messages", "mixed", "question repeated", "implicit prompt"],
 )
 def test_every_form_gives_the_same_pair(tmp_path, row):
-    (pair,) = read_preference_file(write(tmp_path / "team.jsonl", row))
+    (pair,) = read_preferences(write(tmp_path / "team.jsonl", row))
     assert pair == PreferencePair(
         id="team.jsonl/1", source="team.jsonl", margin=0.0, **TEXT
     )
@@ -57,9 +57,9 @@ def test_every_form_gives_the_same_pair(tmp_path, row):
 
 def test_the_forms_of_this_project(tmp_path):
     write_records(tmp_path / "own.jsonl", PAIRS)
-    assert read_preference_file(tmp_path / "own.jsonl") == PAIRS
+    assert read_preferences(tmp_path / "own.jsonl") == PAIRS
     value = TEXT | {"id": "tone/001", "value": "tone", "reason": "r", "basis": "b"}
-    (pair,) = read_preference_file(write(tmp_path / "tone.jsonl", value))
+    (pair,) = read_preferences(write(tmp_path / "tone.jsonl", value))
     assert (pair.id, pair.source) == ("tone/001", "value pairs: tone")
 
 
@@ -109,18 +109,34 @@ def without(field):
 def test_faults_are_named_with_line_and_remedy(tmp_path, row, message):
     path = write(tmp_path / "x.jsonl", MESSAGES | {"id": "one"}, row)
     with pytest.raises(ValueError) as caught:
-        read_preference_file(path)
+        read_preferences(path)
     assert message in str(caught.value) and "x.jsonl, line 2" in str(caught.value)
+
+
+def test_a_folder_is_read_by_name_and_ids_differ_across_files(tmp_path):
+    write(tmp_path / "b.jsonl", TEXT)
+    write(tmp_path / "a.jsonl", TEXT, TEXT | {"id": "one"})
+    write(tmp_path / "notes.json", TEXT)
+    assert [p.id for p in read_preferences(tmp_path)] == [
+        "a.jsonl/1",
+        "one",
+        "b.jsonl/1",
+    ]
+    write(tmp_path / "c.jsonl", TEXT | {"id": "one"})
+    with pytest.raises(
+        ValueError, match=r"c.jsonl, line 1: id 'one' .*a.jsonl, line 2"
+    ):
+        read_preferences(tmp_path)
 
 
 def test_files_that_are_none(tmp_path):
     with pytest.raises(ValueError, match="unknown suffix '.json'"):
-        read_preference_file(tmp_path / "a.json")
+        read_preferences(tmp_path / "a.json")
     with pytest.raises(ValueError, match="no such file"):
-        read_preference_file(tmp_path / "a.jsonl")
+        read_preferences(tmp_path / "a.jsonl")
     (tmp_path / "a.jsonl").write_text("\n\n")
     with pytest.raises(ValueError, match="no pair in it"):
-        read_preference_file(tmp_path / "a.jsonl")
+        read_preferences(tmp_path / "a.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -136,22 +152,22 @@ def tokenizer():
     return made
 
 
-def test_a_long_prompt_is_named(tmp_path, tokenizer):
+def test_a_long_pair_is_named(tmp_path, tokenizer):
     short = {"prompt": "w1 w2", "chosen": "w3", "rejected": "w1"}
     path = write(tmp_path / "x.jsonl", short, short | {"prompt": "w1 w2 w3"})
     read = {"tokenizer": tokenizer}
-    assert len(read_preference_file(path, max_prompt_tokens=5, **read)) == 2
-    with pytest.raises(ValueError, match=r"line 2: the prompt takes 5 tokens.* 4 are"):
-        read_preference_file(path, max_prompt_tokens=4, **read)
-    for half in (read, {"max_prompt_tokens": 4}):
+    assert len(read_preferences(path, max_seq_len=7, **read)) == 2
+    with pytest.raises(ValueError, match="line 2: the question takes 5 tokens"):
+        read_preferences(path, max_seq_len=6, **read)
+    for half in (read, {"max_seq_len": 6}):
         with pytest.raises(ValueError, match="belong together"):
-            read_preference_file(path, **half)
+            read_preferences(path, **half)
 
 
 def test_what_is_written_for_trl_reads_back(tmp_path, tokenizer):
     path = tmp_path / "out" / "trl.jsonl"
     assert write_trl_pairs(path, PAIRS) == 2
-    assert read_preference_file(path) == PAIRS
+    assert read_preferences(path) == PAIRS
     rows = Dataset.from_json(str(path), cache_dir=str(tmp_path / "cache"))
     assert {"prompt", "chosen", "rejected", "margin"} <= set(rows.column_names)
     assert rows["margin"] == [1 / 3, 0.0]

@@ -1,7 +1,9 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from finllm_utils.records import PreferencePair
 from finllm_utils.rlhf.preference_baselines import (
     QuestionBlind,
     accuracy,
@@ -12,9 +14,11 @@ from finllm_utils.rlhf.preference_baselines import (
 from finllm_utils.rlhf.preferences import (
     answer_ids,
     cut_at_sentence,
+    disjoint_halves,
     hard_pairs,
     random_pairs,
     training_pairs,
+    without_leaks,
 )
 
 TEXTS = {f"p{i}": "车险理赔要先报案。" + "好" * i for i in range(8)}
@@ -78,6 +82,79 @@ def test_training_mix():
     kinds = [p.source.split()[1] for p in pairs]
     assert (kinds.count("hard"), kinds.count("random")) == (4, 4)
     assert len({p.id for p in pairs}) == 8
+
+
+def test_equal_texts_are_no_pair():
+    texts = {"r": "甲乙丙。", "same": "甲 乙丙｡", "w": "丙乙甲。"}
+    question = SimpleNamespace(
+        id="q", zh="问", positives=("r",), negatives=("same", "w")
+    )
+    (pair,) = hard_pairs(
+        [question], texts, per_question=2, **RULES | {"tolerance": 1.0}
+    )
+    assert pair.id == "q|r|w"
+    others = [
+        SimpleNamespace(id=key, zh=key, positives=(key,), negatives=())
+        for key in ("r", "same", "w")
+    ]
+    for seed in range(5):
+        found = random_pairs(others, texts, max_chars=80, seed=seed)
+        assert [p.id for p in found[:2]] == ["r|r|w", "same|same|w"]
+
+
+def said(prompt, chosen, rejected):
+    name = f"{prompt}{chosen}{rejected}"
+    return PreferencePair(
+        id=name, prompt=prompt, chosen=chosen, rejected=rejected, source="own"
+    )
+
+
+def test_leaks_by_hand():
+    heldout = [said("问1？", "甲", "乙")]
+    clean, same_question = said("问2？", "丙", "丁"), said("问 1?", "丙", "丁")
+    right, wrong = said("问3？", " 甲", "丁"), said("问4？", "乙", "戊")
+    crossed = said("甲", "问1？", "丁")  # a question is no answer
+    train = [clean, same_question, right, wrong, crossed]
+    assert without_leaks(train, heldout) == (
+        [clean, crossed],
+        [same_question, right, wrong],
+    )
+    assert without_leaks(train, []) == (train, [])
+
+
+def test_halves_by_hand():
+    # Which questions go together is drawn; the answers are such that it is seen.
+    pairs = [said(f"问{i}", f"答{i}", f"错{i}") for i in range(6)]
+    halves = disjoint_halves(pairs, seed=0)
+    assert (len(halves.first), len(halves.second), halves.dropped) == (3, 3, [])
+    assert halves == disjoint_halves(pairs, seed=0)
+    assert any(disjoint_halves(pairs, seed=s).first != halves.first for s in range(9))
+    a, b, c = halves.first
+    d, e, f = halves.second
+    # 众 stands twice on the first side and once on the second: it is the first's. Of
+    # the ties, each once on both sides, 平1 goes to the first and 平2 to the second.
+    shared = [
+        replace(a, rejected="众"), replace(b, rejected=" 众"), replace(d, chosen="众"),
+        replace(c, rejected="平1"), replace(e, rejected="平1"),
+        replace(a, id="x", rejected="平2"), replace(f, rejected="平2"),
+    ]  # fmt: skip
+    found = disjoint_halves(shared, seed=0)
+    assert [p.id for p in found.first] == [a.id, b.id, c.id]
+    assert [p.id for p in found.second] == [f.id]
+    assert [p.id for p in found.dropped] == [d.id, e.id, "x"]
+
+
+def test_halves_share_no_text():
+    pairs = hard_pairs(QUESTIONS, TEXTS, per_question=3, **RULES)
+    found = disjoint_halves(pairs + pairs, seed=1)
+    first, second = (
+        ({p.prompt for p in h}, {t for p in h for t in (p.chosen, p.rejected)})
+        for h in (found.first, found.second)
+    )
+    assert found.first and found.second
+    assert not first[0] & second[0] and not first[1] & second[1]
+    total = found.first + found.second + found.dropped
+    assert sorted(p.id for p in total) == sorted(p.id for p in pairs + pairs)
 
 
 def test_accuracy_and_wilson_by_hand():

@@ -16,7 +16,6 @@ from finllm_utils.rlhf.readout import (
     running_scores,
 )
 from finllm_utils.rlhf.reward_model import (
-    _optimizer,
     encode_pairs,
     load_reward_model,
     pair_margins,
@@ -26,6 +25,7 @@ from finllm_utils.rlhf.reward_model import (
     train_reward_model,
 )
 from finllm_utils.rlhf.reward_signal import RewardStats
+from finllm_utils.rlhf.reward_training import optimizer
 from finllm_utils.rlhf.rollout import sample_rollout
 from tests.rlhf.conftest import EOS
 from tests.rlhf.test_reward_model import WORDS, _pair, folder
@@ -131,7 +131,7 @@ def test_training_learns_a_word_and_the_embedding_takes_larger_steps(model, toke
         load_profile("toy").reward, num_pairs=64, batch_size=8, learning_rate=3e-3,
         num_epochs=3, max_seq_len=16, embedding_rate=10.0,
     )  # fmt: skip
-    rest, rows = _optimizer(model, cfg).param_groups
+    rest, rows = optimizer(model, cfg).param_groups
     assert (rest["lr"], rows["lr"]) == pytest.approx((3e-3, 3e-2))
     assert rows["params"][0] is model.model.embed_tokens.weight
     count = len(rest["params"]) + len(rows["params"])

@@ -9,7 +9,7 @@ import pytest
 from finllm_utils.records import PreferencePair
 from finllm_utils.rlhf import value_baselines as rules
 from finllm_utils.rlhf import value_pairs as values
-from finllm_utils.rlhf.preference_baselines import overlap_margins
+from finllm_utils.rlhf.preference_baselines import QuestionBlind, overlap_margins
 
 PAIR = {
     "id": "privacy/001",
@@ -192,13 +192,16 @@ def test_a_planted_give_away_is_found_and_named():
     found = by_rule(rules.baseline_rows(train, test))
     assert found["characters", "all"].share > 0.95
     assert found["characters", "all"].low > 0.9
-    blind = rules.GramBlind(train)
+    blind = QuestionBlind(train, named=True)
     (gram, weight), *_ = blind.telling(1)
     assert gram == "请" and weight > 0
     swapped = [pair(1, p.rejected, p.chosen) for p in test]
     assert blind.margins(swapped) == pytest.approx([-m for m in blind.margins(test)])
     worse = [pair(i, p.rejected, p.chosen) for i, p in enumerate(train)]
-    assert rules.GramBlind(worse).telling(1)[0] == ("请", pytest.approx(-weight))
+    turned = QuestionBlind(worse, named=True).telling(1)[0]
+    assert turned == ("请", pytest.approx(-weight))
+    with pytest.raises(ValueError, match="fit with named=True"):
+        QuestionBlind(train).telling(1)
 
 
 def test_the_length_rule_learns_its_direction_from_train():
@@ -230,7 +233,7 @@ def test_rows_by_hand():
     with pytest.raises(ValueError, match="at least one pair"):
         rules.accuracy_rows("model", [], [])
     with pytest.raises(ValueError, match="1 training pairs"):
-        rules.GramBlind(pairs[:1])
+        QuestionBlind(pairs[:1])
 
 
 def test_the_shipped_pairs_keep_their_rules():
