@@ -226,6 +226,8 @@ class RewardConfig:
     """How often our own pairs on values come among the training pairs."""
     num_eval_pairs: int
     """Held-out pairs a test set."""
+    judge_share: float = 0.3
+    """Share of the answers that train a second judge alone, which PPO never sees."""
     own_pairs: str = ""
     """Your preference pairs: a .jsonl file or a folder of them, each line with prompt,
     chosen and rejected, margin if you like. They come once among the training pairs,
@@ -284,6 +286,11 @@ class RewardConfig:
         require(
             0 <= self.random_share <= 1,
             f"reward.random_share={self.random_share} must be in [0, 1]",
+        )
+        require(
+            0 < self.judge_share < 1,
+            f"reward.judge_share={self.judge_share} must lie between 0 and 1: the "
+            "reward model and its judge both need answers",
         )
         require(
             self.num_pairs >= self.batch_size,

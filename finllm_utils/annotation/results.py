@@ -99,7 +99,7 @@ def preference_pairs(
     for j in settled(judgements):
         if not j.is_decision:
             continue
-        item = _judged_item(known, j)
+        item = item_of(known, j)
         if j.task == "graded":
             graded.setdefault(j.item, []).append(j)
         else:
@@ -108,7 +108,11 @@ def preference_pairs(
     return pairs + [pair for pair in combined if pair is not None]
 
 
-def _judged_item(known: Mapping[str, Item], j: Judgement) -> Item:
+def item_of(known: Mapping[str, Item], j: Judgement) -> Item:
+    """The item of ``known``, id -> item, that a judgement is of.
+
+    Raises: ValueError when it is not there, or has other texts than were judged.
+    """
     item = known.get(j.item)
     if item is None:
         problem = "is not among the items"

@@ -6,6 +6,7 @@ the same resample serves both, so what makes an item hard for both cancels out.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -71,6 +72,7 @@ def paired_change(
     return Change(float(gap.sum() / bottom.sum()), (low, high), word)
 
 
+@lru_cache(maxsize=2)  # measures of one test set, and several levels of one measure
 def _resamples(num_items: int, num_bootstrap: int, seed: int) -> np.ndarray:
     """(num_bootstrap, num_items): how often each resample draws each item."""
     if num_items == 0 or num_bootstrap < 1:
@@ -79,7 +81,11 @@ def _resamples(num_items: int, num_bootstrap: int, seed: int) -> np.ndarray:
         )
     random = np.random.default_rng(seed)
     shares = np.full(num_items, 1 / num_items)
-    return random.multinomial(num_items, shares, size=num_bootstrap).astype(np.float64)
+    counts = random.multinomial(num_items, shares, size=num_bootstrap).astype(
+        np.float64
+    )
+    counts.setflags(write=False)
+    return counts
 
 
 def _percentiles(values: np.ndarray, level: float) -> Interval:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
-from finllm_utils.rlhf import guards, losses
+from finllm_utils.rlhf import guards, losses, processes
 from finllm_utils.rlhf.rollout import Rollout
+from finllm_utils.train.parallel import current_world
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ class Experience:
     advantages_BT: torch.Tensor
     returns_BT: torch.Tensor
     entropy: float
+    heldout_B: torch.Tensor | None = None
+    """Scores of a judge that nothing learns from."""
 
     @property
     def kl_B(self) -> torch.Tensor:
@@ -34,12 +37,17 @@ class Experience:
 
 
 def experience_figures(experience: Experience, eos_id: int) -> dict[str, float]:
-    """Means over the responses; KL in nats a response, entropy in nats a token."""
+    """Means over the responses; KL in nats a response, entropy in nats a token.
+
+    A judge's ``_error`` is the standard error of its mean over all processes.
+    """
     rollout, mask_BT = experience.rollout, experience.rollout.response_mask_BT
     k3_BT = losses.kl_k3(experience.logprobs_BT, experience.ref_logprobs_BT)
     responses = rollout.response_ids()
-    return {
-        "score": experience.scores_B.mean().item(),
+    judged = _score_figures("score", experience.scores_B)
+    if experience.heldout_B is not None:
+        judged |= _score_figures("heldout_score", experience.heldout_B)
+    return judged | {
         "kl_nats": experience.kl_B.mean().item(),
         "kl_k3_nats": (k3_BT * mask_BT).sum(1).mean().item(),
         "entropy": experience.entropy,
@@ -48,6 +56,13 @@ def experience_figures(experience: Experience, eos_id: int) -> dict[str, float]:
         "unique_share": len({tuple(r) for r in responses}) / len(responses),
         "max_value": experience.values_BT.abs().max().item(),
     }
+
+
+def _score_figures(name: str, scores_B: torch.Tensor) -> dict[str, float]:
+    _, deviation = processes.mean_and_deviation(scores_B)
+    count = len(scores_B) * current_world().size
+    error = deviation.item() / max(1, count - 1) ** 0.5
+    return {name: scores_B.mean().item(), f"{name}_error": error}
 
 
 @torch.no_grad()
@@ -77,18 +92,16 @@ def watch(
     history: list[dict[str, float]],
     experience: Experience,
     reward_clip: float,
-) -> None:
+) -> dict[str, float]:
     """Stops on a broken invariant; logs each kind of drift.
 
     Args: history holds the figures of the updates before.
+    Returns: ``warned_<kind>`` for the history, 1 where a drift spoke and 0 elsewhere.
     """
     guards.require_finite(figures)
     guards.require_kl_not_negative(experience.kl_B)
-    first = history[0] if history else figures
-    for sentence in (
-        guards.entropy_drift(figures["entropy"], first["entropy"]),
-        guards.length_drift(figures["length"], first["length"]),
-        guards.value_drift(figures["max_value"], reward_clip),
-    ):
+    found = guards.drifts([*history, figures], reward_clip)
+    for sentence in found.values():
         if sentence:
             logger.warning("update %d: %s", len(history), sentence)
+    return {f"warned_{kind}": float(bool(said)) for kind, said in found.items()}

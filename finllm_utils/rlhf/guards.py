@@ -1,10 +1,18 @@
 """What goes wrong in PPO, named in plain words with the remedy.
 
-A broken invariant stops training (``PPOFault``); a drift is returned as a sentence that
-the loop logs and keeps in its history, for the run may still be worth reading.
+A broken invariant stops training (``PPOFault``). A drift is a sentence that the loop
+logs, for the run may still be worth reading; its history keeps for every update and
+kind of drift whether it spoke (``warned_entropy`` and so on, 1 or 0), and ``drifts``
+gives the sentences of any update again, since they follow from the figures alone.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
+
+MIN_WINDOW = 5  # updates that are averaged before the two judges are compared
+NUM_ERRORS = 5.0  # standard errors of a change: every update asks, of many windows
 
 
 class PPOFault(RuntimeError):
@@ -96,3 +104,68 @@ def value_drift(
         f"{reward_clip:.1f}: the critic explodes; lower ppo.critic_learning_rate or "
         "ppo.vf_coef"
     )
+
+
+def reward_hacking(history: Sequence[dict[str, float]]) -> str | None:
+    """A sentence when the score rose and the held-out score fell, both beyond noise.
+
+    The mean of the last window is compared with that of the earlier window in which the
+    held-out score was best; a window is an eighth of the updates, at least 5. Each
+    change must exceed five standard errors.
+
+    Args: history has ``score``, ``heldout_score`` and the standard error of each,
+    ``score_error`` and ``heldout_score_error``, an update.
+    """
+    window = max(MIN_WINDOW, len(history) // 8)
+    if len(history) < 2 * window:
+        return None
+    score, score_error = _window_means(history, "score", window)
+    held, held_error = _window_means(history, "heldout_score", window)
+    best = int(held[:-window].argmax())  # windows that share no update with the last
+    rise, fall = score[-1] - score[best], held[best] - held[-1]
+    rose = rise > NUM_ERRORS * np.hypot(score_error[best], score_error[-1])
+    fell = fall > NUM_ERRORS * np.hypot(held_error[best], held_error[-1])
+    if not (rose and fell):
+        return None
+    return (
+        f"reward hacking: since updates {best} to {best + window - 1} the score rose "
+        f"from {score[best]:.2f} to {score[-1]:.2f} and the held-out score fell from "
+        f"{held[best]:.2f} to {held[-1]:.2f}: the policy pleases its own judge alone; "
+        f"read samples, raise ppo.kl_coef or stop at update {best + window}, and train "
+        "the reward model on pairs with such answers"
+    )
+
+
+def drifts(
+    history: Sequence[dict[str, float]], reward_clip: float
+) -> dict[str, str | None]:
+    """What each kind of drift says of the last update in ``history``, by kind.
+
+    Kinds are entropy, length and value, and hacking where there is a held-out score.
+    """
+    first, last = history[0], history[-1]
+    found = {
+        "entropy": entropy_drift(last["entropy"], first["entropy"]),
+        "length": length_drift(last["length"], first["length"]),
+        "value": value_drift(last["max_value"], reward_clip),
+    }
+    if "heldout_score" in last:
+        found["hacking"] = reward_hacking(history)
+    return found
+
+
+def _window_means(
+    history: Sequence[dict[str, float]], name: str, window: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of a judge's score in every window, and the standard error of each.
+
+    The error is the larger of two: from the responses within the batches, and from how
+    a batch differs from the next. The second sees what all responses of a batch share,
+    and a steady trend hardly adds to it.
+    """
+    every = np.lib.stride_tricks.sliding_window_view
+    scores_NW = every(np.array([row[name] for row in history]), window)
+    errors_NW = every(np.array([row[f"{name}_error"] for row in history]), window)
+    within_N = (errors_NW**2).mean(1) / window
+    between_N = (np.diff(scores_NW) ** 2).mean(1) / 2 / window
+    return scores_NW.mean(1), np.sqrt(np.maximum(within_N, between_N))

@@ -19,7 +19,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from finllm_utils.config import PPOConfig
-from finllm_utils.rlhf import guards, losses, processes
+from finllm_utils.rlhf import guards, losses, ppo_inputs, processes
 from finllm_utils.rlhf.advantages import gae, whiten
 from finllm_utils.rlhf.critic import Critic
 from finllm_utils.rlhf.experience import (
@@ -31,6 +31,7 @@ from finllm_utils.rlhf.experience import (
 from finllm_utils.rlhf.kl_control import next_kl_coef
 from finllm_utils.rlhf.logprobs import logprobs_and_entropy, response_logprobs
 from finllm_utils.rlhf.ppo_checkpoint import PPOCheckpoints, Progress, run_identity
+from finllm_utils.rlhf.ppo_inputs import RewardFunction
 from finllm_utils.rlhf.ppo_optim import (
     Optimizers,
     make_optimizers,
@@ -42,7 +43,6 @@ from finllm_utils.rlhf.reward_signal import token_rewards
 from finllm_utils.rlhf.rollout import Rollout, sample_rollout
 from finllm_utils.train.parallel import current_world
 
-RewardFunction = Callable[[list[list[int]]], np.ndarray]
 # In bfloat16 a single token's ratio wavers by several per cent, since a mini-batch is
 # multiplied in other shapes than the rollout was; their mean does not.
 FIRST_RATIO = {torch.float32: ("max", 1e-4), torch.bfloat16: ("mean", 1e-2)}
@@ -64,6 +64,7 @@ def train_ppo(
     on_update: Callable[[int, dict[str, float]], None] | None = None,
     ptx_rows: TokenRows = (),
     checkpoints: Path | None = None,
+    heldout_reward: RewardFunction | None = None,
 ) -> list[dict[str, float]]:
     """Trains policy and critic in place; one dict of figures an update.
 
@@ -73,18 +74,19 @@ def train_ppo(
     pre-training documents; checkpoints is a folder that the run fills every
     ``cfg.save_every`` updates and goes on from, to the same bits. It needs the networks
     as at the first call, and tells on_update of restored updates first, so that a log
-    is whole; ``train.checkpoint.remove_checkpoints`` empties it.
-    Raises: PPOFault naming what is broken; ValueError when ``checkpoints`` holds those
-    of another run (a reward function cannot be compared).
+    is whole; ``train.checkpoint.remove_checkpoints`` empties it. heldout_reward is a
+    second judge, a model or a rule, that scores each rollout and teaches nothing.
+    Raises: PPOFault naming what is broken; ValueError for networks or prompts that do
+    not fit and for ``checkpoints`` of another run (reward functions are not compared).
     """
-    guards.require_distinct_pad(eos_id, pad_id)
-    processes.require_even_shares(cfg)
+    ppo_inputs.require_inputs(policy, ref_policy, critic, prompts, cfg, eos_id, pad_id)
     require_ptx_rows(ptx_rows, cfg, policy)
     run = _Run(
         policy=policy,
         ref_policy=ref_policy,
         critic=critic,
         reward_function=reward_function,
+        heldout_reward=heldout_reward,
         ptx_rows=ptx_rows if cfg.ptx_coef else (),
         cfg=cfg,
         eos_id=eos_id,
@@ -118,6 +120,7 @@ class _Run:
     critic: Critic
     optimizers: Optimizers
     reward_function: RewardFunction
+    heldout_reward: RewardFunction | None
     ptx_rows: TokenRows
     cfg: PPOConfig
     eos_id: int
@@ -141,8 +144,9 @@ class _Run:
         )
         networks = (self.policy, self.ref_policy, self.critic)
         experience = collect_experience(
-            *networks, self.reward_function, rollout, cfg, self.eos_id, self.dtype
-        )
+            *networks, self.reward_function, rollout, cfg, self.eos_id, self.dtype,
+            heldout_reward=self.heldout_reward,
+        )  # fmt: skip
         steps = take_steps(
             self.policy,
             self.critic,
@@ -158,7 +162,7 @@ class _Run:
         if cfg.kl_target:
             figures["kl_coef"] = cfg.kl_coef
         figures = processes.joined_figures(figures, experience.scores_B.device)
-        watch(figures, progress.history, experience, cfg.reward_clip)
+        figures |= watch(figures, progress.history, experience, cfg.reward_clip)
         return Progress(
             history=[*progress.history, figures],
             kl_coef=next_kl_coef(
@@ -189,6 +193,7 @@ class _Run:
             eos_id=self.eos_id,
             pad_id=self.pad_id,
             processes=current_world().size,
+            heldout_reward=self.heldout_reward is not None,
         )
         return PPOCheckpoints(
             folder,
@@ -227,12 +232,16 @@ def collect_experience(
     cfg: PPOConfig,
     eos_id: int,
     dtype: torch.dtype = torch.float32,
+    *,
+    heldout_reward: RewardFunction | None = None,
 ) -> Experience:
     """Scores, log-probabilities, values, advantages and returns of a rollout."""
     mask_BT = rollout.response_mask_BT
-    scores_B = torch.as_tensor(
-        reward_function(rollout.sequences()), dtype=torch.float32, device=mask_BT.device
-    )
+    ppo_inputs.require_responses(rollout)
+    scores_B = ppo_inputs.checked_scores(reward_function, rollout)
+    heldout_B = None
+    if heldout_reward is not None:
+        heldout_B = ppo_inputs.checked_scores(heldout_reward, rollout, "heldout_reward")
     how = {"temperature": cfg.temperature} | _precision(cfg, dtype)
     logprobs_BT, entropy = logprobs_and_entropy(policy, rollout, **how)
     ref_logprobs_BT = response_logprobs(ref_policy, rollout, **how)
@@ -261,6 +270,7 @@ def collect_experience(
         advantages_BT=whiten(advantages_BT, mask_BT),
         returns_BT=returns_BT,
         entropy=entropy,
+        heldout_B=heldout_B,
     )
 
 

@@ -7,9 +7,7 @@ sentence end, for every use. Notebook 07 calls this; nothing here scores or trai
 """
 
 import random
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from finllm_utils.records import PreferencePair
@@ -181,39 +179,18 @@ def without_leaks(
     return kept, leaked
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Halves:
-    """Pairs for two reward models that share no question and no answer."""
+def reserved_answers(
+    texts: Mapping[str, str], share: float, seed: int
+) -> frozenset[str]:
+    """Ids of about ``share`` of the answers, which pairs of a second judge are made of.
 
-    first: list[PreferencePair]
-    second: list[PreferencePair]
-    dropped: list[PreferencePair]
-    """One of their answers belongs to the other half."""
-
-
-def disjoint_halves(pairs: Sequence[PreferencePair], seed: int) -> Halves:
-    """``pairs`` in two halves, for a reward model and a judge of what it brought about.
-
-    Half of the questions, drawn at random, go to each side, so that both see all
-    subjects. An answer belongs to the side that has it in more pairs (ties are shared
-    out in turn), and the other side's pairs with it are dropped. Texts are equal when
-    they are so but for spaces and width. Order is kept.
+    Banned from the reward model's pairs, as all others are from the judge's, they keep
+    the two apart. Answers of equal text go together.
     """
-    questions = sorted({text_key(p.prompt) for p in pairs})
-    random.Random(seed).shuffle(questions)
-    seconds = set(questions[len(questions) // 2 :])
-    side_of = [text_key(p.prompt) in seconds for p in pairs]
-    counts: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
-    for pair, side in zip(pairs, side_of, strict=True):
-        counts[side].update(_answer_keys(pair))
-    ties = sorted(a for a in counts[0] if counts[0][a] == counts[1][a])
-    owner = {a: counts[1][a] > counts[0][a] for a in counts[0] | counts[1]}
-    owner |= {a: bool(place % 2) for place, a in enumerate(ties)}
-    parts: dict[bool | None, list[PreferencePair]] = {False: [], True: [], None: []}
-    for pair, side in zip(pairs, side_of, strict=True):
-        fits = all(owner[a] == side for a in _answer_keys(pair))
-        parts[side if fits else None].append(pair)
-    return Halves(first=parts[False], second=parts[True], dropped=parts[None])
+    different = sorted({text_key(text) for text in texts.values()})
+    chosen = random.Random(seed).sample(different, round(share * len(different)))
+    reserved = set(chosen)
+    return frozenset(key for key, text in texts.items() if text_key(text) in reserved)
 
 
 def _answer_keys(pair: PreferencePair) -> tuple[str, str]:

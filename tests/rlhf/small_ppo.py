@@ -63,6 +63,11 @@ def share_of_liked(sequences: list[list[int]]) -> np.ndarray:
     return np.array([np.mean([t == LIKED for t in s[2:]]) * 4 for s in sequences])
 
 
+def variety(sequences: list[list[int]]) -> np.ndarray:
+    """A judge that the liked token alone cannot please: different tokens."""
+    return np.array([float(len(set(s[2:]))) for s in sequences])
+
+
 def train(nets: Networks | None = None, **options: object) -> tuple[Networks, list]:
     """The networks and the history; settings of ``ppo`` among the options."""
     nets = nets or networks()

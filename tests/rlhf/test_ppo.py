@@ -149,7 +149,7 @@ def test_wrong_sampling_temperature_shows_as_negative_kl(
 def test_broken_rewards_and_tokens_are_named(policy, reward_model, cfg):
     with pytest.raises(PPOFault, match="EOS and PAD are the same"):
         _train(policy, reward_model, cfg, pad_id=EOS)
-    with pytest.raises(PPOFault, match="score.*not finite"):
+    with pytest.raises(PPOFault, match="score that is not finite"):
         _train(policy, reward_model, cfg, lambda s: np.full(len(s), np.nan))
     few = dataclasses.replace(cfg, rollout_batch_size=128)
     with pytest.raises(ValueError, match="rollout_batch_size=128"):

@@ -136,3 +136,16 @@ def test_ranks_sample_the_same_prompts_differently(tmp_path):
     options = {"num_updates": 1, "prompts": [[1, 10]] * 20}
     first, second = on_two(tmp_path, "train_member", **options)
     assert first[2][0] != second[2][0]
+
+
+def test_a_second_judge_hears_all_processes(tmp_path):
+    """Mean and standard error are those of both halves together, by hand."""
+    options = {"num_updates": 1, "heldout_reward": small_ppo.variety}
+    first, second = on_two(tmp_path, "train_member", **options)
+    assert first[1] == second[1]
+    scores = small_ppo.variety(first[2][0] + second[2][0])
+    (row,) = first[1]
+    assert row["heldout_score"] == pytest.approx(scores.mean(), abs=1e-6)
+    error = scores.std(ddof=1) / len(scores) ** 0.5
+    assert row["heldout_score_error"] == pytest.approx(error, abs=1e-6)
+    assert error > 0.1

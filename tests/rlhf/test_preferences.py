@@ -1,4 +1,3 @@
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,9 +13,9 @@ from finllm_utils.rlhf.preference_baselines import (
 from finllm_utils.rlhf.preferences import (
     answer_ids,
     cut_at_sentence,
-    disjoint_halves,
     hard_pairs,
     random_pairs,
+    reserved_answers,
     training_pairs,
     without_leaks,
 )
@@ -122,39 +121,23 @@ def test_leaks_by_hand():
     assert without_leaks(train, []) == (train, [])
 
 
-def test_halves_by_hand():
-    # Which questions go together is drawn; the answers are such that it is seen.
-    pairs = [said(f"问{i}", f"答{i}", f"错{i}") for i in range(6)]
-    halves = disjoint_halves(pairs, seed=0)
-    assert (len(halves.first), len(halves.second), halves.dropped) == (3, 3, [])
-    assert halves == disjoint_halves(pairs, seed=0)
-    assert any(disjoint_halves(pairs, seed=s).first != halves.first for s in range(9))
-    a, b, c = halves.first
-    d, e, f = halves.second
-    # 众 stands twice on the first side and once on the second: it is the first's. Of
-    # the ties, each once on both sides, 平1 goes to the first and 平2 to the second.
-    shared = [
-        replace(a, rejected="众"), replace(b, rejected=" 众"), replace(d, chosen="众"),
-        replace(c, rejected="平1"), replace(e, rejected="平1"),
-        replace(a, id="x", rejected="平2"), replace(f, rejected="平2"),
-    ]  # fmt: skip
-    found = disjoint_halves(shared, seed=0)
-    assert [p.id for p in found.first] == [a.id, b.id, c.id]
-    assert [p.id for p in found.second] == [f.id]
-    assert [p.id for p in found.dropped] == [d.id, e.id, "x"]
+def test_reserved_answers_keep_equal_texts_together():
+    texts = {f"{i:03}": f"答{i // 2}" + " " * (i % 2) for i in range(40)}
+    reserved = reserved_answers(texts, 0.3, seed=0)
+    assert len(reserved) == 12  # 6 of 20 texts, each under two ids
+    assert all(f"{i:03}" in reserved for i in range(40) if f"{i ^ 1:03}" in reserved)
+    assert reserved == reserved_answers(texts, 0.3, seed=0)
+    assert reserved != reserved_answers(texts, 0.3, seed=1)
+    assert reserved_answers(texts, 0.0, seed=0) == frozenset()
 
 
-def test_halves_share_no_text():
-    pairs = hard_pairs(QUESTIONS, TEXTS, per_question=3, **RULES)
-    found = disjoint_halves(pairs + pairs, seed=1)
-    first, second = (
-        ({p.prompt for p in h}, {t for p in h for t in (p.chosen, p.rejected)})
-        for h in (found.first, found.second)
-    )
-    assert found.first and found.second
-    assert not first[0] & second[0] and not first[1] & second[1]
-    total = found.first + found.second + found.dropped
-    assert sorted(p.id for p in total) == sorted(p.id for p in pairs + pairs)
+def test_pairs_of_reserved_answers_and_of_the_rest_share_none():
+    reserved = reserved_answers(TEXTS, 0.4, seed=0)
+    more = {"per_question": 3} | RULES
+    second = hard_pairs(QUESTIONS, TEXTS, banned=TEXTS.keys() - reserved, **more)
+    first = hard_pairs(QUESTIONS, TEXTS, banned=reserved, **more)
+    assert answer_ids(second) <= reserved
+    assert first and not answer_ids(first) & reserved
 
 
 def test_accuracy_and_wilson_by_hand():

@@ -26,6 +26,7 @@ from finllm_utils.rlhf.reward_model import (
 )
 from finllm_utils.rlhf.reward_signal import RewardStats, read_stats
 from finllm_utils.rlhf.reward_training import trainer_settings, training_rows
+from finllm_utils.rlhf.stored_reward import load_reward, scaled_reward
 from tests.rlhf.conftest import EOS, tiny_config
 
 WORDS = ["<unk>", "<s>", "</s>", "<pad>", "<|user|>", "<|end|>", "<|assistant|>"]
@@ -201,6 +202,27 @@ def test_a_score_that_is_no_number_is_named(folder, tokenizer):
         ValueError, match=r"sequence 2 \(4 tokens\) is nan, 2 of 4 are not finite"
     ):
         score_sequences(model, sequences, batch_tokens=8)
+
+
+def test_a_stored_reward_scores_as_before_and_knows_its_tokenizer(
+    folder, tokenizer, tmp_path
+):
+    model = start_reward_model(folder, tokenizer, seed=0)
+    sequences = [[1, 4, 9, 6, 11, EOS], [1, 4, 9, 6, 12, 13], [1, 4, 8, 6, 14, EOS]]
+    reward = scaled_reward(model, EOS, sequences)
+    given = reward(sequences)
+    assert given.mean() == pytest.approx(0, abs=1e-9)
+    assert given.std() == pytest.approx(1)
+    closed = [*sequences[1], EOS]
+    assert reward([closed])[0] == pytest.approx(given[1])  # EOS is put behind
+    reward.save(tokenizer, tmp_path / "reward")
+    again = load_reward(tmp_path / "reward", tokenizer, "cpu")
+    assert again.stats == reward.stats
+    assert np.allclose(again(sequences), given, atol=1e-6)
+    policy = copy.deepcopy(tokenizer)
+    policy.add_tokens(["w99"])
+    with pytest.raises(ValueError, match="another tokenizer"):
+        load_reward(tmp_path / "reward", policy, "cpu")
 
 
 def test_another_vocabulary_is_refused(tokenizer, tmp_path):
