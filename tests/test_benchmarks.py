@@ -5,6 +5,7 @@ import json
 import math
 import re
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -102,6 +103,7 @@ def problems(name: str, result: dict) -> list[str]:
         found.append(f"name is {result['name']}")
     if not re.fullmatch(r"\d{4}-\d\d-\d\d", str(result["date"])):
         found.append(f"date {result['date']}")
+    found += origin_problems(result)
     if "make bench" not in result["command"] and "python" not in result["command"]:
         found.append(f"command {result['command']}")
     figures = result["figures"]
@@ -120,6 +122,24 @@ def problems(name: str, result: dict) -> list[str]:
     else:
         return [*found, f"{name} has no keys in design.md: add them to KEYS"]
     return found + [f"no figure {key}" for key in missing]
+
+
+MACHINE = {"cpu", "cores", "memory_gb", "system"}
+
+
+def origin_problems(result: dict) -> list[str]:
+    """Parts measured elsewhere say where and when, each as the whole file does."""
+    found = []
+    for part, notes in result["runs"].items():
+        own = notes if isinstance(notes, dict) else {}
+        if "machine" in own:
+            found += [
+                f"{part}: machine without {k}" for k in MACHINE - own["machine"].keys()
+            ]
+            found += [] if "date" in own else [f"{part}: machine without date"]
+        if not re.fullmatch(r"\d{4}-\d\d-\d\d", str(own.get("date", result["date"]))):
+            found.append(f"{part}: date {own['date']}")
+    return found
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda p: p.stem)
@@ -167,6 +187,55 @@ def test_write_result_writes_what_the_check_accepts(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="kills_tried"):
         figures["kills_tried"] = math.nan
         harness.write_result("faults", "make bench", figures, {}, {})
+
+
+def test_parts_of_another_run_keep_their_machine(tmp_path, monkeypatch):
+    """Three runs on three machines; each part says which, the last one by the file."""
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    keys = KEYS["faults"].split()
+    figures = {}
+    for number, parts in enumerate((("a", "b", "seconds"), ("b",), ("c",)), start=1):
+        own = {"cpu": f"cpu {number}", "cores": 2, "memory_gb": 8.0, "system": "x"}
+        monkeypatch.setattr(harness, "machine", lambda own=own: own)
+        monkeypatch.setattr(time, "strftime", lambda *_, n=number: f"2026-11-0{n}")
+        runs = {p: 60 if p == "seconds" else {"run": number} for p in parts}
+        figures, runs = harness.beside_earlier(
+            "faults", dict.fromkeys(keys, number), runs
+        )
+        path = harness.write_result(
+            "faults", "make bench", figures, runs, {"torch": f"2.{number}"}
+        )
+        keys = keys[1:]
+    result = json.loads(path.read_text(encoding="utf-8"))
+    assert problems("faults", result) == []
+    assert list(result["figures"].values()) == [1, 2, 3, 3]  # sorted by their names
+    found = result["runs"]
+    assert {p: found[p]["run"] for p in "abc"} == {"a": 1, "b": 2, "c": 3}
+    for part, number in (("a", 1), ("b", 2)):
+        assert found[part]["machine"]["cpu"] == f"cpu {number}"
+        assert found[part]["versions"] == {"torch": f"2.{number}"}
+        assert found[part]["date"] == f"2026-11-0{number}"
+    assert found["c"] == {"run": 3} and found["seconds"] == 60
+    assert (result["machine"]["cpu"], result["date"]) == ("cpu 3", "2026-11-03")
+    del found["a"]["machine"]["cores"], found["b"]["date"]
+    assert problems("faults", result) == [
+        "a: machine without cores", "b: machine without date",
+    ]  # fmt: skip
+    found["b"]["date"] = "yesterday"
+    assert "b: date yesterday" in problems("faults", result)
+
+
+def test_a_kept_row_is_found_once_for_each_question(tmp_path):
+    calls = []
+
+    def find():
+        calls.append(1)
+        return {"n": len(calls), "all": [1, 2]}
+
+    first = harness.kept_row(tmp_path, ["seed", 0, "model"], find)
+    assert first == {"n": 1, "all": [1, 2]}
+    assert harness.kept_row(tmp_path, ["seed", 0, "model"], find) == first
+    assert harness.kept_row(tmp_path, ["seed", 0, "other model"], find)["n"] == 2
 
 
 def test_contenders_take_turns_and_medians_are_of_all_rounds():

@@ -27,6 +27,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).resolve().parent / "results"
 ENVIRONMENTS = REPOSITORY / "runs" / "bench-envs"
 FIELDS = ("name", "command", "date", "machine", "versions", "runs", "figures")
+ORIGIN = ("machine", "versions", "date")
+"""Fields that a part of ``runs`` has too when another run than the file's found it."""
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -212,10 +214,39 @@ def versions(*names: str) -> dict[str, str]:
 
 
 def beside_earlier(name: str, figures: dict, runs: dict) -> tuple[dict, dict]:
-    """The figures of some parts with those of the parts measured before."""
+    """The figures of some parts with those of the parts measured before.
+
+    A part that stays from before carries its own ``machine``, ``versions`` and
+    ``date``; those of the file are the new run's, and of every part without its own.
+    """
     path = RESULTS / f"{name}.json"
-    earlier = read_json(path) if path.exists() else {"figures": {}, "runs": {}}
-    return earlier["figures"] | figures, earlier["runs"] | runs
+    if not path.exists():
+        return figures, runs
+    earlier = read_json(path)
+    origin = {key: earlier[key] for key in ORIGIN}
+    stayed = {
+        part: origin | notes if isinstance(notes, dict) else notes
+        for part, notes in earlier["runs"].items()
+    }
+    return earlier["figures"] | figures, stayed | runs
+
+
+def kept_row(folder: Path, asked: Sequence[object], find: Callable[[], dict]) -> dict:
+    """What ``find`` returns, or what it returned when the same was asked before.
+
+    So a benchmark that was broken off goes on where it was. ``asked`` must name all
+    that the row depends on; its first two are shown.
+    """
+    from finllm_utils.files import write_json
+
+    key = hashlib.sha256(repr(list(asked)).encode()).hexdigest()[:16]
+    path = folder / f"{key}.json"
+    if not path.exists():
+        write_json(path, find())
+    row = read_json(path)
+    shown = ", ".join(f"{k} {v:,.3f}" for k, v in row.items() if _is_number(v))
+    say(f"{' '.join(map(str, asked[:2]))}: {shown}")
+    return row
 
 
 def write_result(
@@ -227,7 +258,8 @@ def write_result(
 ) -> Path:
     """``results/<name>.json`` as design.md, section 8, wants it.
 
-    Args: runs says how each figure came about: repeats, sizes, settings, spreads.
+    Args: runs says how each figure came about, part by part: repeats, sizes, settings,
+    spreads. ``beside_earlier`` marks the parts of other machines.
     Raises: ValueError when a figure is not a finite number.
     """
     from finllm_utils.files import require_finite, write_json

@@ -12,20 +12,19 @@ under ``runs/sft-bench``; the same command goes on where it was stopped.
 """
 
 import argparse
-import hashlib
 import os
 import sys
 from pathlib import Path
 from statistics import mean, median, stdev
 
 from finllm_utils.dependencies import REPOSITORY
-from finllm_utils.files import read_json, write_json
 from finllm_utils.train.adapters import METHODS
 from finllm_utils.train.identity import weights_digest
 from tests.benchmarks.harness import (
     alternate,
     beside_earlier,
     call_in,
+    kept_row,
     print_table,
     say,
     timing,
@@ -66,13 +65,7 @@ class Bench:
         """``call``, or what an earlier, broken-off benchmark found."""
         data = self.folder / "05_sft_data" / "instructions" / "stage1.jsonl"
         asked = [function, *map(str, args), data.stat().st_size, self._model()]
-        key = hashlib.sha256(repr(asked).encode()).hexdigest()[:16]
-        path = self.kept / f"{key}.json"
-        if not path.exists():
-            write_json(path, self.call(function, *args))
-        row = read_json(path)
-        say(f"{function} {args}: " + ", ".join(f"{k} {v:.3f}" for k, v in row.items()))
-        return row
+        return kept_row(self.kept, asked, lambda: self.call(function, *args))
 
     def _model(self) -> str:
         from finllm_utils.model.load import load_model
