@@ -29,7 +29,12 @@ from finllm_utils.model.load import load_model
 from finllm_utils.records import PreferencePair
 from finllm_utils.rlhf.guards import require_distinct_pad
 from finllm_utils.rlhf.ppo import RewardFunction
-from finllm_utils.rlhf.ppo_optim import ADAM_BETAS, ADAM_EPS, WEIGHT_DECAY
+from finllm_utils.rlhf.ppo_optim import (
+    ADAM_BETAS,
+    ADAM_EPS,
+    WEIGHT_DECAY,
+    rate_factor,
+)
 from finllm_utils.rlhf.reward_model import encode_pairs, encode_prompt
 from finllm_utils.rlhf.reward_signal import token_rewards
 from finllm_utils.runtime import resolve_device
@@ -276,7 +281,7 @@ def _shared(scratch: str, cfg: PPOConfig, budget: Budget) -> dict[str, object]:
         "output_dir": scratch,
         "max_grad_norm": cfg.max_grad_norm,
         "disable_dropout": True,
-        "gradient_checkpointing": False,
+        "activation_checkpointing": False,
         "bf16": budget.runtime.dtype == "bfloat16",
         "use_cpu": budget.device == "cpu",
         "dataloader_pin_memory": False,
@@ -308,9 +313,8 @@ def _run(
     began = time.monotonic()
     trainer.train()
     seconds = time.monotonic() - began
-    plain = load_model(
-        folder, device=budget.device
-    )  # trl leaves a forward of its own on the trained one
+    # A fresh model: trl leaves a forward of its own on the trained one.
+    plain = load_model(folder, device=budget.device)
     plain.load_state_dict(policy.state_dict())
     lines = [line for line in trainer.state.log_history if "loss" in line]
     return Trained(
@@ -321,7 +325,7 @@ def _run(
 def _optimizer(
     policy: LlamaForCausalLM, cfg: PPOConfig, limit: TimeLimit, max_steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """PPO's Adam; the rate falls linearly to 0 over the steps, or over the time."""
+    """PPO's Adam and schedule over the steps; with a limit it falls over the time."""
     optimizer = torch.optim.AdamW(
         [p for p in policy.parameters() if p.requires_grad],
         lr=cfg.learning_rate,
@@ -332,7 +336,8 @@ def _optimizer(
     )
 
     def factor(step: int) -> float:
-        used = limit.spent if limit.max_seconds else step / max_steps
-        return max(0.0, 1 - used)
+        if limit.max_seconds:
+            return max(0.0, 1 - limit.spent)
+        return rate_factor(step, max_steps, cfg.warmup_share)
 
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

@@ -27,12 +27,12 @@ METHODS = (baselines.train_rloo, baselines.train_grpo)
 def cfg():
     return dataclasses.replace(
         TOY.ppo,
-        num_updates=6,
+        num_updates=12,
         rollout_batch_size=32,
         max_new_tokens=6,
         num_ppo_epochs=2,
         num_mini_batches=2,
-        learning_rate=5e-3,
+        learning_rate=1e-2,
         kl_coef=0.02,
         missing_eos_penalty=1.0,
     )
@@ -56,9 +56,9 @@ def test_a_liked_token_becomes_frequent_and_all_else_stays(
 ):
     start = load_model(folder)
     found = train(folder, tokenizer, share_of_liked, PROMPTS, cfg, budget())
-    assert liked(found.policy) > liked(start) + 0.5
-    assert found.num_steps == 6 * 2 * 2 and len(found.log) == 6
-    assert found.log[-1]["reward"] > found.log[0]["reward"] + 0.5
+    assert liked(found.policy) > liked(start) + 1
+    assert found.num_steps == 12 * 2 * 2 and len(found.log) == 12
+    assert found.log[-1]["reward"] > found.log[0]["reward"] + 1
     assert found.log[-1]["kl"] > 0
     assert "forward" not in vars(found.policy) and not found.policy.training
     for name, tensor in load_model(folder).state_dict().items():
