@@ -128,12 +128,13 @@ def train_dpo(
     """Direct preference optimisation (arXiv 2305.18290): no rollout, no reward model.
 
     Args: folder as for ``train_grpo``; rows are the pairs' ids (``pair_rows``), of
-    which a step takes ``cfg.rollout_batch_size``; cfg.kl_coef is DPO's beta.
+    which a step takes as many as a step of PPO takes answers; cfg.kl_coef is DPO's
+    beta.
     """
     policy, reference = (load_model(folder, device=budget.device) for _ in range(2))
     with tempfile.TemporaryDirectory() as scratch:
         settings = DPOConfig(
-            per_device_train_batch_size=cfg.rollout_batch_size,
+            per_device_train_batch_size=cfg.rollout_batch_size // cfg.num_mini_batches,
             max_steps=num_steps,
             beta=cfg.kl_coef,
             max_length=None,

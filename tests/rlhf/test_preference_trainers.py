@@ -110,7 +110,7 @@ def test_dpo_raises_the_margin_of_the_chosen_answer(folder, tokenizer, cfg):
     pairs = [_pair(i) for i in range(64)]
     rows = baselines.pair_rows(tokenizer, pairs, 16)
     start = load_model(folder)
-    cfg = dataclasses.replace(cfg, rollout_batch_size=16, kl_coef=0.1)
+    cfg = dataclasses.replace(cfg, rollout_batch_size=32, kl_coef=0.1)
     found = baselines.train_dpo(folder, tokenizer, rows, cfg, budget(), num_steps=8)
     before, after = margin(start, rows[0]), margin(found.policy, rows[0])
     assert after > before + 1
