@@ -17,11 +17,9 @@ from typing import Protocol
 import numpy as np
 
 from finllm_utils.config import PPOConfig, Profile
-from finllm_utils.corpora.insurance import insurance_answers
 from finllm_utils.corpora.splits import (
     HELDOUT_DOMAINS,
     heldout_documents,
-    insurance_questions,
 )
 from finllm_utils.evals.bits_per_byte import bits_per_byte, spread_sample
 from finllm_utils.files import file_digest
@@ -30,15 +28,10 @@ from finllm_utils.profiles import load_profile
 from finllm_utils.records import PreferencePair
 from finllm_utils.rlhf import policy_report as measure
 from finllm_utils.rlhf import preference_trainers as trainers
-from finllm_utils.rlhf import preferences
 from finllm_utils.rlhf.critic import Critic
-from finllm_utils.rlhf.own_pairs import read_user_pairs
 from finllm_utils.rlhf.ppo import train_ppo
 from finllm_utils.rlhf.preference_baselines import overlap_margins
-from finllm_utils.rlhf.reward_model import encode_prompt
 from finllm_utils.rlhf.stored_reward import StoredReward, load_reward
-from finllm_utils.rlhf.value_grades import read_grades, with_grades
-from finllm_utils.rlhf.value_pairs import read_value_pairs, split_pairs
 from finllm_utils.runtime import resolve_dtype
 from tests.benchmarks.harness import (
     kept_row,
@@ -47,6 +40,7 @@ from tests.benchmarks.harness import (
     report_back,
     versions,
 )
+from tests.benchmarks.ppo_arms import pair_sets, prompts_of
 
 RATES = {"rloo": (3e-4, 1e-3), "grpo": (3e-4, 1e-3), "dpo": (1e-4, 3e-4)}
 SEARCH_UPDATES = 3  # rollouts; DPO takes the optimiser steps of one
@@ -98,41 +92,12 @@ class Course:
         """The reward that every method but DPO is paid."""
         return self.judge("reward_model")
 
-    def prompts(self, split: str, number: int) -> list[list[int]]:
-        """As notebook 08 takes them."""
-        asked = [q.zh for q in insurance_questions(split)[: 2 * number]]
-        ids = [encode_prompt(self.tokenizer, text) for text in asked]
-        return [i for i in ids if len(i) <= self.cfg.ppo.max_prompt_len][:number]
-
-    def pairs(self) -> list[PreferencePair]:
-        """The pairs that notebook 07 trains the reward model on."""
-        cfg = self.cfg.reward
-        texts = {key: answer.zh for key, answer in insurance_answers().items()}
-        unmatched = {"max_chars": cfg.max_answer_chars, "seed": TRAIN_SEED}
-        matching = unmatched | {"tolerance": cfg.length_tolerance}
-        tests: list[PreferencePair] = []
-        for split in ("valid", "test"):
-            asked, limit = insurance_questions(split), cfg.num_eval_pairs
-            tests += preferences.hard_pairs(asked, texts, **matching)[:limit]
-            tests += preferences.random_pairs(asked, texts, **unmatched)[:limit]
-        reserved = preferences.reserved_answers(texts, cfg.judge_share, TRAIN_SEED)
-        drawn = preferences.training_pairs(
-            insurance_questions("train"), texts, num_pairs=cfg.num_pairs,
-            random_share=cfg.random_share,
-            banned=preferences.answer_ids(tests) | reserved, **matching,
-        )  # fmt: skip
-        values = with_grades(read_value_pairs(), read_grades()).confirmed
-        fit, kept_out = split_pairs(values)
-        yours = read_user_pairs(cfg, self.tokenizer)
-        drawn += cfg.value_passes * fit + yours.train + yours.feedback
-        return preferences.without_leaks(drawn, tests + kept_out + yours.heldout)[0]
-
 
 def arm(folder: str, profile: str, overrides: dict, asked: dict) -> None:
     """One method, trained and measured on unseen questions with one set of seeds."""
     course, wanted = Course(folder, profile, overrides), Asked(**asked)
     policy, row = train(course, wanted)
-    prompts = course.prompts(wanted.split, wanted.num_prompts)
+    prompts = prompts_of(course.tokenizer, wanted.split, wanted.num_prompts, course.cfg)
     samples = measure.sample_policy(
         policy, course.model(), course.reward, prompts, seed=SAMPLE_SEED,
         max_new_tokens=course.cfg.ppo.max_new_tokens, **course.asked_of_models,
@@ -157,7 +122,9 @@ def train(course: Course, asked: Asked):
         ppo, num_updates=asked.num_updates,
         learning_rate=asked.learning_rate or ppo.learning_rate,
     )  # fmt: skip
-    prompts = course.prompts("train", ppo.num_updates * cfg.rollout_batch_size)
+    prompts = prompts_of(
+        course.tokenizer, "train", ppo.num_updates * cfg.rollout_batch_size, course.cfg
+    )
     budget = replace(course.budget, max_seconds=asked.max_seconds)
     given = (course.chat, course.tokenizer)
     steps, answers = cfg.num_ppo_epochs * cfg.num_mini_batches, cfg.rollout_batch_size
@@ -167,7 +134,9 @@ def train(course: Course, asked: Asked):
     if asked.method == "dpo":
         longest = course.cfg.reward.max_seq_len
         steps, answers = 1, 2 * answers // cfg.num_mini_batches  # those of the pairs
-        rows = trainers.pair_rows(course.tokenizer, course.pairs(), longest)
+        rows = trainers.pair_rows(
+            course.tokenizer, pair_sets(course.cfg, TRAIN_SEED).train, longest
+        )
         found = trainers.train_dpo(
             *given, rows, cfg, budget, num_steps=asked.num_updates
         )
