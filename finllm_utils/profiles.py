@@ -111,7 +111,7 @@ def _toy_tuning() -> dict[str, typing.Any]:
             embedding_rate=10.0,
         ),
         ppo=PPOConfig(
-            num_updates=24,
+            num_updates=20,
             rollout_batch_size=32,
             max_prompt_len=48,
             max_new_tokens=40,
@@ -122,6 +122,7 @@ def _toy_tuning() -> dict[str, typing.Any]:
             num_mini_batches=4,
             kl_coef=0.1,
             ptx_coef=0.2,
+            reward_clip=2.0,
             ptx_batch_size=4,
             num_eval_prompts=256,
         ),
