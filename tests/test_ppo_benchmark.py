@@ -21,6 +21,7 @@ from finllm_utils.rlhf.reward_model import score_sequences
 from finllm_utils.rlhf.reward_signal import RewardStats
 from finllm_utils.rlhf.rollout import join_rollout, left_pad
 from tests.benchmarks import ppo_accept_arms, ppo_arms, ppo_cpu, ppo_rivals
+from tests.benchmarks.ppo_equal_kl_rivals import equal_kl
 
 OPENER, EOS, PAD = 4, 2, 3
 PROMPTS = [[1, 9, 8, OPENER], [1, 7, OPENER], [1, 6, 7, 8, 9, OPENER]]
@@ -246,3 +247,45 @@ def test_a_run_without_the_second_judge_is_told_where_to_get_one(
         ppo_cpu.options("toy", "toy")
     error = capsys.readouterr().err
     assert "heldout_judge is missing" in error and "notebook 07_reward_model" in error
+
+
+class StandIn(ppo_cpu.Bench):
+    """A benchmark whose runs are formulas: our KL is 1 / kl_coef, trl's is 5 nats."""
+
+    def __init__(self, folder):
+        self.cfg = load_profile("toy", {"ppo.kl_coef": 0.1})
+        self.policies, self.dtype, self.trained = folder, "float32", []
+
+    def contend(self, python, name, seed, keep, **ppo):
+        self.trained.append((name, ppo))
+        policy = self.policy_of(name, seed)
+        policy.mkdir()
+        kl = 5.0 if name == "trl" else 1 / ppo.get("kl_coef", 0.1)
+        (policy / "model.safetensors").write_text(str(kl))
+
+    def once(self, arm, policy, *args, also, **changes):
+        kl = float((policy / "model.safetensors").read_text())
+        gain = {"reward_gain_std": kl / 10, "reward_gain_length_adjusted": 0.0}
+        return gain | {"kl_nats": kl, "length_after": 9.0, "heldout_rm_gain": 0.1}
+
+
+def test_the_price_is_raised_until_the_kl_is_trls(tmp_path):
+    bench = StandIn(tmp_path)
+    figures, notes = equal_kl(bench, {"ours": "python", "trl": "other"})
+    length = {"num_updates": 10}
+    assert bench.trained == [
+        ("ours", length),
+        ("trl", length),
+        ("ours_0.2", {"kl_coef": 0.2, **length}),
+    ]
+    assert notes["kl_coef_tried"] == {0.1: 10.0, 0.2: 5.0}
+    assert figures["gain_ours"] == 1.0
+    assert figures["gain_over_trl_at_equal_kl"] == 0.0
+    assert notes["ppo.ptx_coef"] == 0 and notes["seeds"] == [0]
+
+
+def test_without_trl_ours_is_measured_alone(tmp_path):
+    bench = StandIn(tmp_path)
+    figures, notes = equal_kl(bench, {"ours": "python"})
+    assert figures["kl_ours"] == 10.0 and "trl" in notes
+    assert [name for name, _ in bench.trained] == ["ours"]
