@@ -21,6 +21,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 from finllm_utils.config import Profile
 from finllm_utils.corpora.splits import insurance_questions
 from finllm_utils.files import read_json
+from finllm_utils.finance.compliance import disclosures
 from finllm_utils.intervals import wilson_interval
 from finllm_utils.model.load import load_model, load_tokenizer
 from finllm_utils.records import ChatTurn, Instruction
@@ -76,7 +77,7 @@ def task_settings(cfg: Profile) -> Profile:
         ),
         ppo=replace(
             cfg.ppo,
-            num_updates=18,
+            num_updates=20,
             rollout_batch_size=32,
             max_new_tokens=40,
             learning_rate=2.5e-4,
@@ -274,9 +275,10 @@ class _Report:
     ) -> tuple[dict[str, float], list[str]]:
         """Figures of one answer a question, and the answers.
 
-        ``disclosure`` with bounds, ``rule.<name>``, ``kl_nats``, ``length`` in tokens,
-        ``ended``, ``unique_ratio``, ``repeated_ratio``, ``model_reward``, and
-        ``elsewhere``: the share where the question is about insurance.
+        ``disclosure`` with bounds, ``disclosures_an_answer``, ``rule.<name>``,
+        ``kl_nats`` an answer, ``length`` in tokens, ``ended``, ``unique_ratio``,
+        ``repeated_ratio``, ``model_reward``, and ``elsewhere``: the share where the
+        question is about insurance.
         """
         samples, texts, sequences = self._answers(policy, reference, self.questions)
         shown = self.rules.figures(texts)
@@ -287,6 +289,7 @@ class _Report:
             "disclosure": share,
             "disclosure_low": low,
             "disclosure_high": high,
+            "disclosures_an_answer": np.mean([len(disclosures(t)) for t in texts]),
             "elsewhere": disclosed_share(elsewhere)[0],
             "kl_nats": samples.kl_nats.mean(),
             "length": samples.lengths.mean(),

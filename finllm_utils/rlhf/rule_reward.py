@@ -94,7 +94,7 @@ class RuleReward:
 
 
 def compliance_reward(fewest: int = 8, most: int = 40) -> RuleReward:
-    """Discloses, promises nothing, and is otherwise a whole answer; 0 to 5.5.
+    """Discloses, promises nothing, and is otherwise a whole answer; 0 to 6.5.
 
     Args: fewest, most: Han characters of the answer outside its disclosure.
     """
@@ -105,7 +105,7 @@ def compliance_reward(fewest: int = 8, most: int = 40) -> RuleReward:
         "says_it_once": says_it_once,
         "says_enough": says_enough(fewest, most),
     }
-    weights = dict.fromkeys(rules, 1.0) | {"discloses_risk": 2.0, "ends_in_full": 0.5}
+    weights = dict.fromkeys(rules, 1.0) | {"discloses_risk": 3.0, "ends_in_full": 0.5}
     return RuleReward(rules=rules, weights=weights)
 
 

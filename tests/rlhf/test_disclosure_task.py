@@ -50,7 +50,8 @@ def cfg():
         sft=dataclasses.replace(cfg.sft, num_epochs=1),
         ppo=dataclasses.replace(
             cfg.ppo,
-            num_updates=12,
+            num_updates=10,
+            num_mini_batches=2,
             max_new_tokens=4,
             learning_rate=5e-3,
             critic_learning_rate=5e-3,
@@ -97,7 +98,7 @@ def test_ppo_raises_the_share_on_unseen_questions(tokenizer, cfg):
         policy, reference, tokenizer, task.task_reward(tokenizer, rules), cfg, seed=0
     )
     shares = []
-    prompts = [encode_prompt(tokenizer, q) for q in task.task_questions("test")]
+    prompts = [encode_prompt(tokenizer, q) for q in task.task_questions("test")[::2]]
     for network in (reference, policy):
         samples = sample_policy(
             network, None, on_answers(tokenizer, rules), prompts, max_new_tokens=4,
@@ -131,6 +132,8 @@ def test_the_figures_of_a_whole_run(tokenizer, cfg, tmp_path, monkeypatch):
         share = np.mean([bool(disclosures(text)) for text in texts])
         assert found[f"disclosure_{when}"] == pytest.approx(share)
         assert found[f"rule.discloses_risk_{when}"] == pytest.approx(share)
+        counted = np.mean([len(disclosures(text)) for text in texts])
+        assert found[f"disclosures_an_answer_{when}"] == pytest.approx(counted)
         low, high = (found[f"disclosure_{when}_{end}"] for end in ("low", "high"))
         assert low <= share <= high and low < high
         length = found[f"length_{when}"]

@@ -66,10 +66,10 @@ def test_the_best_answer_is_whole_and_neither_spam_nor_bare_nor_a_promise():
     reward = compliance_reward()
     texts = [GOOD, SPAM, "投资有风险。", "净值每天都在变动。", GOOD + "保本。"]
     scores = reward(texts)
-    assert scores[0] == 5.5 == sum(reward.weights.values())
-    assert scores[1] == pytest.approx(2 + 1 + 0.5 + 6 / 11)
-    assert scores[2:4].tolist() == [4.5, 3.5]
-    assert scores[4] == 4.5
+    assert scores[0] == 6.5 == sum(reward.weights.values())
+    assert scores[1] == pytest.approx(3 + 1 + 0.5 + 6 / 11)
+    assert scores[2:4].tolist() == [5.5, 3.5]
+    assert scores[4] == 5.5
     assert scores.shape == (5,) and scores.dtype == np.float64
 
 
