@@ -62,12 +62,12 @@ def cfg():
 
 def test_splits_share_no_product_and_no_wording():
     data = task.read_json(task.TASK_FILE)
-    names = [*data["facts"], *data["products"]["valid"], *data["products"]["test"]]
+    names = [*data["facts"]] + [n for part in data["products"].values() for n in part]
     wordings = [w for part in data["questions"].values() for w in part]
-    assert len(set(names)) == len(names) == 48
-    assert len(set(wordings)) == len(wordings) == 26
+    assert len(set(names)) == len(names) == 80
+    assert len(set(wordings)) == len(wordings) == 40
     counts = {s: len(set(task.task_questions(s))) for s in ("train", "valid", "test")}
-    assert counts == {"train": 24 * 6, "valid": 8 * 4, "test": 16 * 16}
+    assert counts == {"train": 56 * 20, "valid": 8 * 4, "test": 16 * 16}
     assert "半导体基金要不要入手？" in task.task_questions("test")
 
 
