@@ -4,7 +4,7 @@ Before and after answer the same prompts with the same seeds. A gain in reward m
 little alone, so the part that length explains is taken out, and samples are kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,11 +34,16 @@ class PolicySamples:
     @property
     def repeated_ratio(self) -> float:
         """Mean share of a response's token bigrams that it has used before."""
-        shares = []
-        for ids in self.responses:
-            bigrams = list(zip(ids[:-1], ids[1:], strict=True))
-            shares.append(1 - len(set(bigrams)) / len(bigrams) if bigrams else 0.0)
-        return float(np.mean(shares))
+        return float(np.mean([repeated_share(ids) for ids in self.responses]))
+
+
+def repeated_share(items: Sequence[Hashable]) -> float:
+    """Share of the pairs of neighbours that were there before; of tokens or a text.
+
+    Example: "abab" has ab, ba, ab: 1/3.
+    """
+    pairs = list(zip(items[:-1], items[1:], strict=True))
+    return 1 - len(set(pairs)) / len(pairs) if pairs else 0.0
 
 
 def sample_policy(
