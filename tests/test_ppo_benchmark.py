@@ -81,7 +81,7 @@ def test_trl_sees_our_rewards_and_our_first_values(readout):
 
 
 def test_trl_steps_as_often_and_pays_as_ours():
-    cfg = load_profile("toy").ppo
+    cfg = load_profile("toy", {"ppo.num_updates": 24}).ppo
     found = ppo_rivals.task_arguments(cfg, 768)
     tuned = ppo_rivals.tuned_arguments(cfg, "float32")
     batch = found["per_device_train_batch_size"] * found["gradient_accumulation_steps"]
@@ -143,7 +143,7 @@ def test_the_price_of_kl_follows_the_kl():
 
 
 def test_a_task_survives_the_way_to_another_process():
-    cfg = load_profile("toy")
+    cfg = load_profile("toy", {"ppo.num_updates": 24})
     values = ppo_rivals.new_task(
         ppo_cpu.REPOSITORY, cfg, ppo_cpu.REPOSITORY / "p.json", device="cpu",
         dtype="float32", seed=3,

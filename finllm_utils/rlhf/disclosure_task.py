@@ -186,7 +186,7 @@ def train_on_rules(
         policy,
         reference,
         fresh_critic(policy),
-        scale.normalised(reward),
+        lambda sequences: scale.normalise(reward(sequences)),
         prompts,
         cfg.ppo,
         on_update=on_update,
