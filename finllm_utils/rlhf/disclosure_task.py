@@ -74,7 +74,7 @@ def task_settings(cfg: Profile) -> Profile:
             max_seq_len=128,
             micro_batch_size=2,
             grad_accum_steps=1,
-            num_epochs=16,
+            num_epochs=20,
             learning_rate=3e-3,
         ),
         ppo=replace(
@@ -148,7 +148,7 @@ def warm_start(
         tokenizer,
         rows,
         cfg=cfg.sft,
-        runtime=replace(cfg.runtime, dtype="float32"),  # bfloat16 learns them worse
+        runtime=replace(cfg.runtime, dtype="float32"),  # bfloat16 learnt less
         learning_rate=cfg.sft.learning_rate,
         num_epochs=cfg.sft.num_epochs,
         seed=seed,
