@@ -66,8 +66,13 @@ KINDS = ("hard", "random", "values")
 SPEED_UPDATES, RIVAL_UPDATES = 2, 10  # of a round of speed, of a run of equal_kl
 NO_TRL = "trl, which trains reward models, is not installed here"
 GOALS = {
-    "ratio_to_trl": ">= 2", "memory_ratio_to_trl": "<= 1", "reward_gain_std": "> 0",
+    "ratio_to_trl": ">= 2", "memory_ratio_to_trl": "<= 1",
+    "reward_gain_std": ">= 0.8", "kl_nats": "<= 10", "reward_gain_length_adjusted": "> 0",
     "heldout_rm_gain": "> 0", "heldout_rm_gain_length_adjusted": "> 0",
+    "bpb_change_general_zh": "<= 0.02", "bpb_change_finance_zh": "<= 0.02",
+    "bpb_change_english": "<= 0.02", "rm_hard_low": "> 0.5", "rm_values": ">= 0.8",
+    "disclosure_before": "< 0.5", "disclosure_after": "> 0.9",
+    "disclosure_seconds": "< 90",
     "gain_over_trl_at_equal_kl": ">= 0", "accept.verdict": ">= 0",
     "accept.safety_gain": "> 0", "accept.helpfulness_gain": "> 0",
     "accept.stability_gain": "> 0", HACKED: ">= 1",
