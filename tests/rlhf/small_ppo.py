@@ -41,6 +41,7 @@ CFG = dataclasses.replace(
     critic_learning_rate=3e-3,
     kl_coef=0.02,
     ptx_coef=0.0,
+    reward_clip=5.0,
     ptx_batch_size=4,
     save_every=1,
     train_embeddings=True,

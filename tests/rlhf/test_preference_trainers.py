@@ -34,6 +34,7 @@ def cfg():
         num_mini_batches=2,
         learning_rate=1e-2,
         kl_coef=0.02,
+        reward_clip=5.0,
         missing_eos_penalty=1.0,
     )
 
