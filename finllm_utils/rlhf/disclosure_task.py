@@ -79,7 +79,7 @@ def task_settings(cfg: Profile) -> Profile:
         ),
         ppo=replace(
             cfg.ppo,
-            num_updates=26,
+            num_updates=34,
             rollout_batch_size=32,
             max_new_tokens=40,
             learning_rate=3e-4,
