@@ -128,10 +128,18 @@ def _trained_judge(folder: str, cfg: Profile, pairs: Sequence, seed: int):
 
 
 def reward_seed(folder: str, profile: str, overrides: dict, seed: int) -> None:
-    """A reward model trained with ``seed``: its accuracy and margins of test pairs."""
+    """A reward model trained with ``seed``: its accuracy and margins of test pairs.
+
+    That of the course's own seed and settings lies in the run and is not trained again.
+    """
     cfg, began = load_profile(profile, overrides), time.monotonic()
     sets = pair_sets(cfg, seed)
-    model, tokenizer = _trained_judge(folder, cfg, sets.train, seed)
+    if seed == COURSE_SEED and not overrides:
+        tokenizer = load_tokenizer(chat_folder(folder))
+        device = resolve_device(cfg.runtime.device)
+        model = load_reward(reward_folder(folder), tokenizer, device).model
+    else:
+        model, tokenizer = _trained_judge(folder, cfg, sets.train, seed)
     found: dict[str, object] = {"seconds": time.monotonic() - began}
     for kind, pairs in sets.heldout.items():
         encoded = judge.encode_pairs(tokenizer, pairs, cfg.reward.max_seq_len)

@@ -103,12 +103,16 @@ class Bench:
         device: str,
         dtype: str,
         quick: bool,
+        num_seeds: int = len(SEEDS),
     ) -> None:
         self.folder, self.profile, self.quick = folder, profile, quick
         self.device, self.dtype = device, dtype
         self.overrides = QUICK if quick else {}
         self.cfg = load_profile(profile, self.overrides)
-        self.numbers, self.rounds = (SEEDS[:2], 1) if quick else (SEEDS, 5)
+        self.numbers, self.rounds = (
+            SEEDS[: 2 if quick else num_seeds],
+            1 if quick else 5,
+        )
         kept = f"ppo-bench-quick/{name}" if quick else f"ppo-bench/{name}"
         self.kept = REPOSITORY / "runs" / kept
         self.kept.mkdir(parents=True, exist_ok=True)
@@ -296,8 +300,9 @@ class Bench:
                 for key in (kind, f"{kind}_low")
             }
             margins = [row.pop(f"{kind}_margins") for row in rows]
-            agreed = seed_agreement(dict(zip(self.numbers, margins, strict=True)))
-            figures[f"rm_agreement_{kind}"] = agreed.mean_same_side
+            if len(rows) > 1:
+                agreed = seed_agreement(dict(zip(self.numbers, margins, strict=True)))
+                figures[f"rm_agreement_{kind}"] = agreed.mean_same_side
         baselines = self.once("reward_baselines")
         figures |= {f"rm_{key}": value for key, value in baselines.items()}
         return figures, {"seeds": list(self.numbers), "rows": rows}
@@ -358,6 +363,7 @@ def options(profile: str, run: str, parts: Sequence[str] = PARTS) -> argparse.Na
     parser.add_argument("--run", type=Path, default=REPOSITORY / "runs" / run)
     parser.add_argument("--profile", default=profile)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--seeds", type=int, choices=(1, 2, 3), default=len(SEEDS))
     asked = parser.parse_args()
     asked.run = asked.run.resolve()
     for place in (reward_folder(asked.run), judge_folder(asked.run)):
@@ -374,7 +380,7 @@ def main() -> None:
     asked = options("toy", "toy")
     bench = Bench(
         "ppo_cpu", asked.run, asked.profile, device="cpu", dtype="float32",
-        quick=asked.quick,
+        quick=asked.quick, num_seeds=asked.seeds,
     )  # fmt: skip
     run_parts(bench, asked.parts, "ppo_cpu")
 

@@ -26,7 +26,7 @@ def main() -> None:
     asked = options(name, name, [part for part in PARTS if part != "baselines"])
     bench = Bench(
         "ppo_gpu", asked.run, asked.profile, device=device, dtype="bfloat16",
-        quick=asked.quick,
+        quick=asked.quick, num_seeds=asked.seeds,
     )  # fmt: skip
     run_parts(bench, asked.parts, "ppo_gpu")
 
