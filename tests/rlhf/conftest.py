@@ -2,9 +2,32 @@
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 EOS, PAD = 2, 3
+
+
+TEMPLATE = (
+    "<s> {% for m in messages %}<|{{ m.role }}|> {{ m.content }} <|end|> {% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def word_tokenizer(words: list[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer of whole words, their ids in the order given, with TEMPLATE."""
+    inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, "<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token="</s>", pad_token="<pad>", bos_token="<s>"
+    )
+    made.chat_template = TEMPLATE
+    return made
 
 
 def tiny_config(vocab_size: int = 40) -> LlamaConfig:

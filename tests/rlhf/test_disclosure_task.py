@@ -6,8 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM
 
 from finllm_utils.finance.compliance import disclosures, promises
 from finllm_utils.model.load import save_model
@@ -22,8 +21,7 @@ from finllm_utils.rlhf.rule_reward import (
     on_answers,
     says_it_once,
 )
-from tests.rlhf.conftest import EOS, PAD, tiny_config
-from tests.rlhf.test_reward_model import TEMPLATE
+from tests.rlhf.conftest import EOS, PAD, tiny_config, word_tokenizer
 
 WORDS = ["<unk>", "<s>", "</s>", "<pad>", "<|user|>", "<|end|>", "<|assistant|>"]
 WORDS += ["投资有风险。", "净值会变。", "可以。", "保本。"]
@@ -32,13 +30,7 @@ WORDS += [f"w{i}" for i in range(40 - len(WORDS))]
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, "<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=inner, eos_token="</s>", pad_token="<pad>", bos_token="<s>"
-    )
-    made.chat_template = TEMPLATE
-    return made
+    return word_tokenizer(WORDS)
 
 
 @pytest.fixture

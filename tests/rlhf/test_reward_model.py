@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import RewardTrainer
 
@@ -27,25 +27,15 @@ from finllm_utils.rlhf.reward_model import (
 from finllm_utils.rlhf.reward_signal import RewardStats, read_stats
 from finllm_utils.rlhf.reward_training import trainer_settings, training_rows
 from finllm_utils.rlhf.stored_reward import load_reward, scaled_reward
-from tests.rlhf.conftest import EOS, tiny_config
+from tests.rlhf.conftest import EOS, tiny_config, word_tokenizer
 
 WORDS = ["<unk>", "<s>", "</s>", "<pad>", "<|user|>", "<|end|>", "<|assistant|>"]
 WORDS += [f"w{i}" for i in range(33)]
-TEMPLATE = (
-    "<s> {% for m in messages %}<|{{ m.role }}|> {{ m.content }} <|end|> {% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, "<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=inner, eos_token="</s>", pad_token="<pad>", bos_token="<s>"
-    )
-    made.chat_template = TEMPLATE
-    return made
+    return word_tokenizer(WORDS)
 
 
 @pytest.fixture
