@@ -168,10 +168,9 @@ def _require_items(
             f"max_bad_share={max_bad_share:.0%}: {first}; repair them, or raise "
             "max_bad_share to go on without them"
         )
-    if not items and all("key" not in p.reason for p in problems):
-        raise ValueError(str(problems[0]) if problems else f"{path}: no row in it")
     if not items:
+        why = problems[0].reason if problems else "it has no rows"
         raise ValueError(
-            f"{path}: no row has a key, so nothing can be scored; test splits often "
-            "come without: use split='val' or 'dev'"
+            f"{path}: no item with a key in it ({why}); test splits often come without "
+            "keys: use split='val' or 'dev'"
         )

@@ -44,7 +44,7 @@ class _Fault(Exception):
 
 def problem(row: Row, reason: str, *, faulty: bool = True) -> Problem:
     """The problem ``reason`` of ``row``."""
-    return Problem(row.file, row.place, reason, unkeyed)
+    return Problem(row.file, row.place, reason, faulty)
 
 
 def item_of(row: Row, prefix: str, subject: str) -> ExamItem | Problem:
