@@ -34,7 +34,8 @@ from finllm_utils.records import ChatTurn, numbered_lines
 
 logger = logging.getLogger(__name__)
 _AGAIN = (408, 409, 425, 429)  # and 500 up
-_SETTINGS = (401, 403, 404)  # key, address or model name are wrong
+_SETTINGS = (401, 404)  # key, address or model name are wrong
+_FORBIDDEN = 403  # a refused key, or a filter that refused this prompt
 _FIRST_WAIT_S = 0.5
 
 
@@ -207,6 +208,8 @@ class Endpoint:
             status = getattr(response, "status_code", 0)
             if status in _SETTINGS and not run.answered:
                 raise told from error
+            if status == _FORBIDDEN:
+                run.note(False)
             raise _Trouble(
                 str(told),
                 again=not status or status in _AGAIN or status >= 500,

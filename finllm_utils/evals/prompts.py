@@ -69,6 +69,32 @@ def user_prompt(item_id: str, text: str, *, continues: bool = False) -> Prompt:
     return Prompt(item_id, (ChatTurn(role="user", content=text),), continues)
 
 
+def as_reply(
+    model: Answering, max_new_tokens: int
+) -> Callable[[Sequence[Sequence[ChatTurn]]], list[str]]:
+    """``model`` as the suites that take a ``following.Reply`` ask it.
+
+    They have no place for a failure, so the reply raises instead of inventing a text:
+    RuntimeError with the number of failures and the first reason. What an endpoint has
+    answered by then is kept; run again. Outputs recorded by item cannot be asked so.
+    """
+
+    def reply(conversations: Sequence[Sequence[ChatTurn]]) -> list[str]:
+        prompts = [
+            Prompt(f"{number}", tuple(turns))
+            for number, turns in enumerate(conversations)
+        ]
+        answers = model.answers(prompts, max_new_tokens)
+        if failed := [one for one in answers if isinstance(one, Failure)]:
+            raise RuntimeError(
+                f"{model.name}: {len(failed)} of {len(answers)} answers are missing, "
+                f"the first because: {failed[0].reason}"
+            )
+        return answers
+
+    return reply
+
+
 def run_suite(
     model: Answering, suite: str, asked: Sequence[Asked], max_new_tokens: int
 ) -> list[ItemResult]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from finllm_utils.data.encoding import decode
+from finllm_utils.evals.exam import LETTERS
 
-LETTERS = "ABCDEFGHIJ"
 MAX_FILE_BYTES = 256 * 2**20
 MAX_CHOICES_CHARS = 20_000  # of a dict written as text; the longest of CFLUE has 2,000
 HEADERS = {
@@ -24,7 +24,7 @@ HEADERS = {
     "名称,task,question,choices,answer,analysis": ("cflue",),
 }
 """Known headers and whose they are. Case, order, further columns and spaces do not
-matter; answer and explanation may be missing, and there may be 2 to 10 options."""
+matter; answer and explanation may be missing, and there may be 2 to 8 options."""
 KINDS = tuple(kind for kinds in HEADERS.values() for kind in kinds)
 NUMBERED, NAMED, CFLUE = HEADERS
 _ALIASES = {

@@ -7,7 +7,8 @@ options such as 对 and 错 a true/false one, whose choices become 正确 and �
 import unicodedata
 from dataclasses import dataclass
 
-from finllm_utils.evals.published_files import LETTERS, BrokenChoices, Row
+from finllm_utils.evals.exam import LETTERS, TRUE_FALSE, exam_fault
+from finllm_utils.evals.published_files import BrokenChoices, Row
 from finllm_utils.records import ExamItem
 
 _TASKS = {
@@ -16,8 +17,8 @@ _TASKS = {
 }  # fmt: skip
 _TRUE = {"对", "正确", "是", "√", "true", "t", "yes"}
 _FALSE = {"错", "错误", "否", "不正确", "不对", "×", "false", "f", "no"}
-_TRUTH = ("正确", "错误")
 _SEPARATORS = " ,.;、；/\t"
+MIN_CHOICES = 2  # published exams have items of two and three options
 _BROKEN = "\ufffd"  # what stands where bytes could not be read
 
 
@@ -56,13 +57,15 @@ def item_of(row: Row, prefix: str, subject: str) -> ExamItem | Problem:
         options = _options(row)
         if not row.answer:
             return problem(row, "no answer is published", faulty=False)
-        kind, options, answer = _solved(row, options)
+        kind, choices, answer = _solved(row, options)
     except _Fault as fault:
         return problem(row, str(fault))
-    return ExamItem(
+    item = ExamItem(
         id=f"{prefix}/{row.id}", subject=row.subject or subject, type=kind,
-        question=row.question, choices=options, answer=answer, proof=row.proof,
+        question=row.question, choices=choices, answer=answer, proof=row.proof,
     )  # fmt: skip
+    fault = exam_fault(item, MIN_CHOICES)
+    return problem(row, fault) if fault else item
 
 
 def _options(row: Row) -> tuple[str, ...]:
@@ -78,8 +81,6 @@ def _options(row: Row) -> tuple[str, ...]:
         return options[:2]
     if "" in options:
         raise _Fault(f"option {LETTERS[options.index('')]} is missing")
-    if len(options) < 2:
-        raise _Fault(f"{len(options)} options; at least two are needed")
     return options
 
 
@@ -100,21 +101,10 @@ def _solved(row: Row, options: tuple[str, ...]) -> tuple[str, tuple[str, ...], s
     kind = _TASKS[row.task] or (
         "true_false" if truth else "multiple" if len(answer) > 1 else "single"
     )
-    if kind == "true_false" and not truth:
-        raise _Fault(f"a true/false item with the options {' | '.join(options)!r:.60}")
-    if kind != "multiple" and len(answer) != 1:
-        raise _Fault(f"answer {answer!r} has {len(answer)} letters on a {kind} item")
-    for letter in answer:
-        text = options[LETTERS.index(letter)]
-        twins = [x for x, o in zip(LETTERS, options, strict=False) if o == text]
-        if any(x not in answer for x in twins):
-            raise _Fault(
-                f"options {' and '.join(twins)} are the same, one is the answer"
-            )
-    if kind != "true_false":
-        return kind, options, answer
+    if kind != "true_false" or not truth or len(answer) != 1:
+        return kind, options, answer  # exam_fault tells what does not fit
     says_true = _plain(options[LETTERS.index(answer)]) in _TRUE
-    return kind, _TRUTH, "A" if says_true else "B"
+    return kind, TRUE_FALSE, "A" if says_true else "B"
 
 
 def _letters(answer: str, options: tuple[str, ...]) -> str:
@@ -124,13 +114,8 @@ def _letters(answer: str, options: tuple[str, ...]) -> str:
         same = [(_plain(o) in _TRUE) == (plain in _TRUE) for o in options]
         return LETTERS[same.index(True)]
     found = "".join(c for c in plain.upper() if c not in _SEPARATORS)
-    known = LETTERS[: len(options)]
-    if not found or any(c not in known for c in found):
-        raise _Fault(
-            f"answer {answer!r:.40} is outside the options {known[0]}-{known[-1]}"
-        )
-    if len(set(found)) != len(found):
-        raise _Fault(f"answer {answer!r:.40} names a letter twice")
+    if not found or not set(found) <= set(LETTERS[: len(options)]):
+        raise _Fault(f"answer: {answer!r:.40} is outside the {len(options)} options")
     return "".join(sorted(found))
 
 

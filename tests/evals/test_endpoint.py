@@ -182,6 +182,15 @@ def test_a_server_that_is_gone_is_given_up(server):
     ] * 2
 
 
+def test_a_refusal_may_be_of_one_prompt_or_of_all(server):
+    server.acts = {"甲": [refused(403, "prompt refused by policy")]}
+    one, other = model(server, concurrency=1).answers(prompts("甲", "乙"), 8)
+    assert "prompt refused by policy" in one.reason and other == "答：乙"
+    server.acts = {text: [refused(403)] for text in "丙丁戊"}
+    found = model(server, concurrency=1, give_up_after=2).answers(prompts(*"丙丁戊"), 8)
+    assert "not asked" in found[2].reason and server.asked("丙") == 1
+
+
 def test_the_budget_counts_every_request(server):
     server.acts = {"坏": [refused(500)]}
     found = model(server, max_requests=5, concurrency=1).answers(

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from finllm_utils.evals.endpoint import Endpoint
+from finllm_utils.evals.generate import greedy_answers
 from finllm_utils.evals.item_results import ItemResult
 from finllm_utils.evals.local_models import (
     LocalModel,
@@ -25,6 +26,7 @@ from finllm_utils.evals.prompts import (
     Failure,
     Mark,
     Prompt,
+    as_reply,
     run_suite,
     user_prompt,
 )
@@ -219,6 +221,16 @@ def test_a_broken_record_is_named(tmp_path, line, said):
     path.write_text('{"id": "a", "text": "A"}\n' + line, encoding="utf-8")
     with pytest.raises(ValueError, match=said):
         Recorded("m", path)
+
+
+def test_a_suite_without_failures_stops_at_one(folder, tmp_path):
+    chat = open_model(spec("folder", folder), tmp_path)
+    talk = [ChatTurn(role="user", content="银行贷款利率")]
+    reply = as_reply(chat, 5)
+    assert reply([talk]) == greedy_answers(chat.network, chat.tokenizer, [talk], 5)
+    long = [ChatTurn(role="user", content="银" * 90)]
+    with pytest.raises(RuntimeError, match="m: 1 of 2 answers.*a prompt of 94 tokens"):
+        reply([talk, long])
 
 
 def test_a_suite_never_marks_a_failure_as_wrong(tmp_path):

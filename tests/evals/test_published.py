@@ -127,11 +127,12 @@ def test_cflue_and_its_choices_as_python_text(tmp_path, name):
         ({"choices": "{'A': '贷款', 'C': '存款'}"}, "letters A, B"),
         ({"choices": "{'A': '" + "长" * 20_000 + "'}"}, "more than 20,000"),
         ({"choices": "(" * 5_000}, "no dict of letters"),
-        ({"choices": "{'A': '甲'}", "answer": "A"}, "1 options"),
-        ({"answer": "AF"}, "'AF' is outside the options A-E"),
-        ({"answer": "AA"}, "names a letter twice"),
-        ({"task": "单项选择题"}, "has 3 letters on a single item"),
-        ({"task": "判断题"}, "true/false item with the options"),
+        ({"choices": "{'A': '甲'}", "answer": "A"}, "choices: 1 options"),
+        ({"answer": "AF"}, "'AF' is outside the 5 options"),
+        ({"answer": "AA"}, "each once"),
+        ({"task": "单项选择题"}, "of a single item must be one letter"),
+        ({"task": "判断题"}, "a judgement has 正确 and 错误"),
+        ({"answer": "D"}, "of a multiple item must be two letters"),
         ({"task": "简答题"}, "unknown task '简答题'"),
         ({"question": " "}, "question is empty"),
         ({"question": "银\ufffd行"}, "broken characters"),
@@ -154,16 +155,16 @@ def test_faults_of_csv_rows_name_the_line_where_they_begin(tmp_path):
         "\n"
         "4,少了引号的, 题目,甲,乙,丙,丁,A\n"
         "5,有两个一样的,甲,乙,甲,丁,A\n"
-        "6,错的一样无妨,甲,乙,乙,丁,A\n"
+        "6,好的一题,甲,乙,丙,丁,A\n"
     )
     items, problems = read_published(put(tmp_path, "x.csv", text), max_bad_share=0.9)
     assert [item.id for item in items] == ["x/0", "x/1", "x/6"]
     assert [(p.place, p.reason[:24]) for p in problems] == [
-        ("line 4", "answer 'E' is outside th"),
+        ("line 4", "answer: 'E' is outside t"),
         ("line 6", "option B is missing"),
         ("line 7", "id '1' stands at line 3 "),
         ("line 9", "8 fields under a header "),
-        ("line 10", "options A and C are the "),
+        ("line 10", "choices: two are equal, "),
     ]
     with pytest.raises(ValueError, match="5 of 8 rows.*max_bad_share=50%.*line 4"):
         read_published(tmp_path / "x.csv", max_bad_share=0.5)
