@@ -60,6 +60,9 @@ class Asking:
         )
 
 
+PLAIN, CHAT = Asking(), Asking(chat=True)
+
+
 @dataclass(frozen=True, slots=True)
 class ExamScores:
     """Log-likelihood of every legal answer, and what the likeliest ones earn."""
@@ -77,7 +80,7 @@ def score_exam(
     name: str,
     batch_tokens: int,
     form: str = "letters",
-    asking: Asking = Asking(),
+    asking: Asking = PLAIN,
     suite: str = "exam",
     max_length: int | None = None,
 ) -> ExamScores:

@@ -3,7 +3,7 @@
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -17,6 +17,7 @@ def byte_tokenizer(bos: bool = True) -> PreTrainedTokenizerFast:
     vocab = {word: i for i, word in enumerate(words)}
     raw = Tokenizer(models.BPE(vocab=vocab, merges=merges))
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
     if bos:
         raw.post_processor = TemplateProcessing(
             single="<s> $A", special_tokens=[("<s>", 0)]
@@ -26,8 +27,10 @@ def byte_tokenizer(bos: bool = True) -> PreTrainedTokenizerFast:
     )
 
 
-def byte_model(attention: str = "sdpa", context: int = 96) -> LlamaForCausalLM:
-    torch.manual_seed(0)
+def byte_model(
+    attention: str = "sdpa", context: int = 96, seed: int = 0
+) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(byte_tokenizer()),
         hidden_size=32,
