@@ -110,6 +110,14 @@ def test_a_server_that_is_gone_is_given_up(server):
     ] * 2
 
 
+def test_items_that_fail_now_and_then_stop_nothing(server):
+    server.acts = {text: [refused(500)] for text in "甲丙戊"}
+    flaky = model(server, max_attempts=1, give_up_after=2, concurrency=1)
+    found = flaky.answers(prompts(*"甲乙丙丁戊"), 8)
+    assert [isinstance(one, Failure) for one in found] == [True, False] * 2 + [True]
+    assert all("answered 500" in one.reason for one in found[::2])
+
+
 def test_a_refusal_may_be_of_one_prompt_or_of_all(server):
     server.acts = {"甲": [refused(403, "prompt refused by policy")]}
     one, other = model(server, concurrency=1).answers(prompts("甲", "乙"), 8)

@@ -7,8 +7,9 @@ import pytest
 from finllm_utils.evals.endpoint import Endpoint, EndpointSettings
 from finllm_utils.evals.exam import exam_prompt
 from finllm_utils.evals.exam_run import exam_prompts, run_exam
+from finllm_utils.evals.exam_scoring import score_exam
 from finllm_utils.evals.item_results import suite_score
-from finllm_utils.evals.local_models import LocalModel
+from finllm_utils.evals.local_models import LocalModel, require_weights
 from finllm_utils.evals.recorded import Recorded, write_prompts
 from finllm_utils.records import ExamItem
 from tests.evals.chat_server import refused, running_server, said
@@ -74,6 +75,11 @@ def test_a_base_model_continues_the_prompt():
     model = LocalModel("base", tiny_model(), tiny_tokenizer(), chat=False)
     (result,) = run_exam(model, ITEMS[:1], max_new_tokens=3)
     assert result.status == "scored"
+    local = require_weights(model)
+    scores = score_exam(
+        local.network, local.tokenizer, ITEMS[:1], name=local.name, batch_tokens=512
+    )
+    assert scores.results[0].model == "base" and len(scores.loglikelihoods[0]) == 4
     (failed,) = run_exam(model, ITEMS[:1], max_new_tokens=90)
     assert (failed.status, failed.credit) == ("failed", 0)
     assert "do not fit the context" in failed.detail
