@@ -6,10 +6,10 @@ computed once as well. Four one-token answers need no token beyond the prompt. W
 prompts of a batch begin with (an instruction, the same solved examples) is read once
 for the batch, too. Only states that predict a scored token pass the output layer.
 
-The seam between prompt and continuation, the special tokens and the cut of what is too
-long are lm-eval's (lm_eval 0.4.13, ``TemplateLM._encode_pair`` and
-``HFLM._loglikelihood_tokens``), and so are the sums, to float32 rounding. For LLaMA-like
-models: a decoder with full attention and an output layer, nothing between or behind.
+The seam between prompt and continuation, the special tokens and the cut of what is
+too long are lm-eval's (lm_eval 0.4.13, ``TemplateLM._encode_pair`` and
+``HFLM._loglikelihood_tokens``), and so are the sums, to float32 rounding. For models
+like LLaMA: a decoder with full attention and a plain output layer.
 """
 
 import logging
