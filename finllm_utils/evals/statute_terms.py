@@ -22,6 +22,9 @@ _NOT_A_TERM = re.compile(
     "|国家|违反|规定|下列|情形|必要|确有|不服|发现|认为|根据|可能|有关|自然人|情况|一般"
 )
 _ALLOWED = re.compile("被保险人|被告|经营|依法|经纪|经理|为|所|中国|中心|上市|以上|事务|在")
+_ACTS = "人者员官师会院关构门位司行所府局厅团校园社站户业组"
+"""What those end with that can act: persons, bodies, authorities."""
+_TOO_WIDE = {"国务院", "全社会", "电影院", "学校", "企业", "公民", "当事人", "行业"}
 _MIN_USES = 3  # a string that opens three sentences is a term, not an accident
 _LIKE_LENGTH = 2  # characters by which a wrong term may be longer or shorter
 
@@ -43,7 +46,9 @@ def opening_term(sentence: str) -> Term | None:
     for kind, pattern in (("defined", _DEFINED), ("subject", _SUBJECT)):
         if found := pattern.match(sentence):
             term = found["term"]
-            if _is_term(term) and sentence.count(term) == 1:
+            acts = term[-1] in _ACTS and term not in _TOO_WIDE
+            known = _is_term(term) and (acts or kind == "defined")
+            if known and sentence.count(term) == 1:
                 return Term(term, found.start("term"), found.end("term"), kind)
             return None
     return None
