@@ -24,7 +24,9 @@ def exam_baselines(items: Sequence[ExamItem], texts: Iterable[str]) -> dict[str,
     """
     items = [item for item in items if len(item.answer) == 1]
     if not items:
-        raise ValueError("no item with one right choice: pass single or true_false items")
+        raise ValueError(
+            "no item with one right choice: pass single or true_false items"
+        )
     whole = "\n".join(texts)
     counts = {c: whole.count(c) for item in items for c in item.choices}
     common = Counter(item.answer for item in items).most_common(1)[0][0]

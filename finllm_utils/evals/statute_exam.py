@@ -28,7 +28,10 @@ FORMS = ("open", "unseen")
 LETTERS = "ABCD"
 TRUE_FALSE = ("正确", "错误")
 KINDS = {
-    "number": ("法条数字", "《{law}》{number}有这样一句：“{quote}”横线上原来是哪个数？"),
+    "number": (
+        "法条数字",
+        "《{law}》{number}有这样一句：“{quote}”横线上原来是哪个数？",
+    ),
     "term": ("法条用语", "《{law}》{number}有这样一句：“{quote}”横线上原来是哪个词？"),
     "article": ("法条条号", "“{quote}”这句话写在《{law}》的哪一条里？"),
     "true_false": (
@@ -42,7 +45,9 @@ _MIN_CHARS, _MAX_CHARS = 14, 120
 _NEIGHBOURS = 6  # articles before and after from which wrong numbers are taken
 _NUMBERED = re.compile("第[一二三四五六七八九十百千]+条(?:之[一二三四五六七八九十]+)?")
 _MARK = re.compile("^（[一二三四五六七八九十]+）")
-_LEANS = re.compile("前[款项条两三]|上述|本[条款项]|该[条款项]|^[（其该此]|起施行|同时废止")
+_LEANS = re.compile(
+    "前[款项条两三]|上述|本[条款项]|该[条款项]|^[（其该此]|起施行|同时废止"
+)
 _CITES = re.compile("第[一二三四五六七八九十百]+[条款项章节]|下列")
 _AMENDS = re.compile("修正案|决定|解释|决议|修改")
 
@@ -82,9 +87,7 @@ def statute_exam(
     the laws only: ``open`` then asks about articles that stand in them.
     Raises: ValueError for an unknown form, or when no article is left to ask about.
     """
-    chosen = {
-        law.name for law in exam_laws(form) if law.is_finance or not finance_only
-    }
+    chosen = {law.name for law in exam_laws(form) if law.is_finance or not finance_only}
     pool = [one for one in _sentences() if one.law in chosen]
     if trained_on is not None and form == "open":
         pool = _standing_in(pool, trained_on)
