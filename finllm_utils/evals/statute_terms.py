@@ -1,8 +1,8 @@
 """Terms of the law base: who acts in a statute's sentences, and what it defines.
 
 A subject is what stands before 应当, 不得, 可以 at the beginning of a sentence
-(投保人, 国务院保险监督管理机构); a defined term stands before 是指. Two subjects are of the
-same kind when they end alike, as 人, 机构, 部门 or 公司 do.
+(投保人, 国务院保险监督管理机构); a defined term stands before 是指. Two subjects are of
+the same kind when they end alike, as those in 人, 机构, 部门 or 公司 do.
 """
 
 import random
@@ -10,8 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
-
-from finllm_utils.corpora.laws import Law
 
 _SUBJECT = re.compile(
     r"(?P<term>[\u4e00-\u9fff]{2,14}?)(?=依法应当|依法可以|应当|不得|可以|有权|负责)"
