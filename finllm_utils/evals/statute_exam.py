@@ -127,24 +127,30 @@ def _standing_in(
 def _sentences() -> tuple[Sentence, ...]:
     """Every sentence of the base that can be asked about by itself."""
     articles = Counter(a.text for law in laws() for a in law.articles)
-    every = [
-        Sentence(law.name, article, text)
-        for law in laws()
-        for article in law.articles
-        for text in _split(article.text)
-    ]
+    every = _every_sentence()
     texts = Counter(one.text for one in every)
-    frames = Counter((one.law, _frame(one.text)) for one in every)
+    names = [(one.law, _frame(one.text)) for one in every]
+    frames = Counter(names)
     return tuple(
         one
-        for one in every
+        for one, name in zip(every, names, strict=True)
         if articles[one.article.text] == 1
         and texts[one.text] == 1
-        and frames[one.law, _frame(one.text)] == 1
+        and frames[name] == 1
         and _NUMBERED.fullmatch(one.article.number_zh)
         and not _AMENDS.search(one.law)
         and _MIN_CHARS <= len(one.text) <= _MAX_CHARS
         and not _LEANS.search(one.text)
+    )
+
+
+@cache
+def _every_sentence() -> tuple[Sentence, ...]:
+    return tuple(
+        Sentence(law.name, article, text)
+        for law in laws()
+        for article in law.articles
+        for text in _split(article.text)
     )
 
 
@@ -175,12 +181,7 @@ def _quantity_pool() -> QuantityPool:
 
 @cache
 def _term_pool() -> TermPool:
-    return TermPool(
-        (law.name, text)
-        for law in laws()
-        for article in law.articles
-        for text in _split(article.text)
-    )
+    return TermPool((one.law, one.text) for one in _every_sentence())
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,11 +90,11 @@ class TermPool:
         ranked = []
         for text, uses in self._counts.get(true.kind, Counter()).items():
             fits = (
-                text not in article
-                and not _alike(text, true.text)
-                and abs(len(text) - len(true.text)) <= _LIKE_LENGTH
+                (text in own or text[-1] == true.text[-1])
                 and (true.kind == "defined" or uses >= _MIN_USES)
-                and (text in own or text[-1] == true.text[-1])
+                and abs(len(text) - len(true.text)) <= _LIKE_LENGTH
+                and text not in article
+                and not _alike(text, true.text)
             )
             if fits:
                 draw = rng.random() ** (1 / uses)
@@ -103,7 +103,9 @@ class TermPool:
         for _, _, text in sorted(ranked, reverse=True):
             if not any(_alike(text, one) for one in picked):
                 picked.append(text)
-        return picked[:number] if len(picked) >= number else []
+            if len(picked) == number:
+                return picked
+        return []
 
 
 def _alike(one: str, other: str) -> bool:

@@ -30,7 +30,9 @@ def answers(*texts: str) -> dict[str, InsuranceAnswer]:
 
 
 def question(key: str, positives: str, negatives: str) -> InsuranceQuestion:
-    return InsuranceQuestion(key, "问？", "", "life", tuple(positives), tuple(negatives))
+    return InsuranceQuestion(
+        key, "问？", "", "life", tuple(positives), tuple(negatives)
+    )
 
 
 def by_all_orders(values: list[float], num_right: int) -> tuple[float, float]:
