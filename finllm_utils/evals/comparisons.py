@@ -14,10 +14,20 @@ from finllm_utils.annotation.agreement import signed_strength
 from finllm_utils.annotation.judgements import Item, Judgement, seeded_order, settled
 from finllm_utils.annotation.results import item_of
 from finllm_utils.annotation.session import Session
+from finllm_utils.records import numbered_lines
 from finllm_utils.rlhf.preference_formats import text_key
 
 TASKS = {"gsb": "ab", "levels": "graded"}
 """Scale -> task of the annotation card. gsb: good, same or bad; levels: A3 to B3."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answers:
+    """Recorded answers of several models to the same prompts, as ``read_answers``."""
+
+    prompts: tuple[str, ...]
+    groups: tuple[str, ...]
+    by_model: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +40,9 @@ class Comparisons:
     each counts as a tie for every rater."""
     seed: int
 
-    def session(self, path: Path, *, rater: str, rater_kind: str, round: int = 1):
+    def session(
+        self, path: Path, *, rater: str, rater_kind: str, round: int = 1
+    ) -> Session:
         """One rater's round for ``annotation.card.show_card``.
 
         Order of items and sides follow from the seed, the round and the rater; the file
@@ -70,6 +82,38 @@ class Outcome:
         """1 when ``first`` was preferred, even by a hair, -1 when not, 0 for a tie."""
         value = self.score - 0.5 if self.strength is None else self.strength
         return (value > 0) - (value < 0)
+
+
+def read_answers(path: Path) -> Answers:
+    """Reads a JSONL file: ``prompt``, ``group`` and ``answers``, model -> text, a line.
+
+    Raises: ValueError naming file and line for another field or type, or for other
+    models than line 1 has.
+    """
+    rows = []
+    for number, row in numbered_lines(Path(path)):
+        where = f"{path}, line {number}"
+        answers = row.get("answers")
+        texts = [row.get("prompt"), row.get("group")]
+        texts += answers.values() if isinstance(answers, dict) else [None]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(
+                f"{where}: give prompt and group as text, and answers as model -> text"
+            )
+        if rows and answers.keys() != rows[0]["answers"].keys():
+            raise ValueError(
+                f"{where}: answers of {sorted(answers)}, line 1 has "
+                f"{sorted(rows[0]['answers'])}: every model answers every prompt"
+            )
+        rows.append(row)
+    return Answers(
+        prompts=tuple(row["prompt"] for row in rows),
+        groups=tuple(row["group"] for row in rows),
+        by_model={
+            name: tuple(row["answers"][name] for row in rows)
+            for name in sorted(rows[0]["answers"])
+        },
+    )
 
 
 def build_comparisons(

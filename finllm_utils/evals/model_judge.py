@@ -61,7 +61,10 @@ class JudgeRun:
         return tuple(_combined(one, two) for one, two in self._both())
 
     def position_bias(self) -> "OrderBias":
-        """How often the order decides. Raises: ValueError when no pair was read twice."""
+        """How often the order decides.
+
+        Raises: ValueError when no pair was read in both orders.
+        """
         both = self._both()
         if not both:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""From blind verdicts on pairs of answers to results, and to pairs for training.
+"""From blind verdicts on pairs of answers to results.
 
 How often each model won, by how much, how far raters agree, and how far they go by the
 place or the length of an answer and not by what it says. Works on
@@ -14,8 +14,7 @@ from statistics import mean
 import numpy as np
 
 from finllm_utils.annotation.agreement import Agreement, agreement, cohen_kappa
-from finllm_utils.annotation.judgements import Item, Judgement, settled
-from finllm_utils.annotation.results import preference_pairs
+from finllm_utils.annotation.judgements import Judgement, settled
 from finllm_utils.evals.bootstrap import (
     Change,
     bootstrap_ratio,
@@ -23,10 +22,8 @@ from finllm_utils.evals.bootstrap import (
     percentiles,
     resamples,
 )
-from finllm_utils.evals.comparisons import Comparisons, Outcome, outcomes
+from finllm_utils.evals.comparisons import Comparisons, Outcome
 from finllm_utils.intervals import Interval, wilson_interval
-from finllm_utils.records import PreferencePair
-from finllm_utils.rlhf.preference_formats import require_pair
 
 FIRST, SECOND, TIE = "first", "second", "tie"
 WHOLE = "all"
@@ -94,19 +91,6 @@ class KappaResult:
     interval: Interval | None
     kinds: tuple[str, str]
     """Who stands on each side: "human", "model" or "human and model"."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Export:
-    """Pairs for training and what gave none."""
-
-    pairs: tuple[PreferencePair, ...]
-    num_ties: int
-    """Items on which most raters, or the median level, saw no difference."""
-    num_split: int
-    """Items on which no answer and no tie has more than half of the raters."""
-    num_unusable: int
-    """Items of which a side cannot be trained on: empty or garbled."""
 
 
 def good_same_bad(
@@ -277,70 +261,6 @@ def kappa_between(
     )
 
 
-def training_pairs(comparisons: Comparisons, judgements: Iterable[Judgement]) -> Export:
-    """One preference an item, for ``write_trl_pairs`` and so for reward.own_pairs.
-
-    Good, same, bad: the answer that more than half of the raters prefer; the margin is
-    the share for it less the share against. Levels: the side of the median level, its
-    margin a third of it, see ``annotation.results.preference_pairs``.
-    Raises: as ``outcomes``: give one round of each rater.
-    """
-    judgements = [j for j in settled(judgements) if j.is_decision]
-    outcomes(comparisons, judgements)  # says what is wrong with them
-    by_item: dict[str, list[Judgement]] = {}
-    for j in judgements:
-        by_item.setdefault(j.item, []).append(j)
-    known = {item.id: item for item in comparisons.items}
-    pairs, counts = [], Counter()
-    for key, own in by_item.items():
-        graded = known[key].task == "graded"
-        what, pair = _by_level(known[key], own) if graded else _by_vote(known[key], own)
-        if pair is not None and not _usable(pair):
-            what = "unusable"
-        counts[what] += 1
-        pairs += [pair] if what == "pair" else []
-    return Export(
-        pairs=tuple(pairs),
-        num_ties=counts["tie"],
-        num_split=counts["split"],
-        num_unusable=counts["unusable"],
-    )
-
-
-def _by_level(
-    item: Item, own: Sequence[Judgement]
-) -> tuple[str, PreferencePair | None]:
-    pairs = preference_pairs(own, [item])
-    return ("pair", pairs[0]) if pairs else ("tie", None)
-
-
-def _by_vote(item: Item, own: Sequence[Judgement]) -> tuple[str, PreferencePair | None]:
-    votes = Counter(j.verdict for j in own)
-    better, most = votes.most_common(1)[0]
-    if 2 * most <= len(own):
-        return "split", None
-    if better == "tie":
-        return "tie", None
-    worse = next(name for name in item.texts if name != better)
-    kinds = " and ".join(sorted({j.rater_kind for j in own}))
-    return "pair", PreferencePair(
-        id=f"{item.id}/majority/{better}>{worse}",
-        prompt=item.prompt,
-        chosen=item.texts[better],
-        rejected=item.texts[worse],
-        source=f"majority of {kinds} raters",
-        margin=(most - votes[worse]) / len(own),
-    )
-
-
-def _usable(pair: PreferencePair) -> bool:
-    try:
-        require_pair(pair, pair.id)
-    except ValueError:
-        return False
-    return True
-
-
 def _between(found: Iterable[Outcome], model: str, rival: str) -> list[Outcome]:
     own = [o for o in found if {o.first, o.second} == {model, rival}]
     if not own or model == rival:
@@ -385,11 +305,12 @@ def _majorities(found: Iterable[Outcome]) -> dict[tuple[str, str, str], str]:
             word = {1.0: FIRST, 0.5: TIE, 0.0: SECOND}[o.score]
             key = (o.prompt, o.first, o.second)
             votes.setdefault(key, Counter())[word] += 1
-    return {
-        key: top if 2 * most > counts.total() else TIE
-        for key, counts in votes.items()
-        for top, most in counts.most_common(1)
-    }
+    return {key: _majority(counts) for key, counts in votes.items()}
+
+
+def _majority(votes: Counter) -> str:
+    word, most = votes.most_common(1)[0]
+    return word if 2 * most > votes.total() else TIE
 
 
 def _kinds(found: Iterable[Outcome]) -> str:
