@@ -8,14 +8,24 @@ Source: both orders and ties for the inconsistent as in Zheng et al., arXiv 2306
 section 3.4; the wording of the prompt is our own.
 """
 
+import hashlib
+import json
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from finllm_utils.annotation.judgements import Item, Judgement
+from finllm_utils.files import atomic_file
 from finllm_utils.intervals import Interval, wilson_interval
+from finllm_utils.model.score import answer_nats
+from finllm_utils.records import ChatTurn, numbered_lines
+from finllm_utils.train.sft import encode_prompt
 
 Ask = Callable[[list[str]], Sequence[str | None]]
 """One reply a prompt, in order; None where none came."""
@@ -142,6 +152,68 @@ def judge_pairs(
             verdict = dict(zip(VERDICTS, (*shown, "tie"), strict=True))[said]
             judgements.append(_judgement(item, number, shown, verdict, rater, stamp))
     return JudgeRun(judgements=tuple(judgements), failed=tuple(failed))
+
+
+def likeliest_verdict(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, *, batch_tokens: int
+) -> Ask:
+    """A local chat model as judge: whichever of A, B and 同 it finds likeliest.
+
+    Small models rarely keep to one letter; asked this way each reply is readable, which
+    says nothing of its worth: look at the position bias. A prompt longer than the
+    model's context gets no reply.
+    """
+    verdicts = [
+        tokenizer(word, add_special_tokens=False)["input_ids"] for word in VERDICTS
+    ]
+    room = model.config.max_position_embeddings - max(map(len, verdicts))
+
+    def ask(prompts: list[str]) -> list[str | None]:
+        asked = [[ChatTurn(role="user", content=prompt)] for prompt in prompts]
+        encoded = [encode_prompt(tokenizer, turns) for turns in asked]
+        fits = [ids for ids in encoded if len(ids) <= room]
+        nats = answer_nats(
+            model,
+            tokenizer,
+            [ids for ids in fits for _ in verdicts],
+            verdicts * len(fits),
+            batch_tokens,
+        )
+        best = iter(np.reshape(nats, (-1, len(verdicts))).argmin(1))
+        return [VERDICTS[next(best)] if len(ids) <= room else None for ids in encoded]
+
+    return ask
+
+
+def recorded_judge(path: Path) -> Ask:
+    """A judge that replies what ``record_replies`` wrote; to anything else nothing.
+
+    Raises: ValueError naming file and line for a line without prompt_sha256 and reply.
+    """
+    replies = {}
+    for number, row in numbered_lines(Path(path)):
+        if not {"prompt_sha256", "reply"} <= row.keys():
+            raise ValueError(f"{path}, line {number}: give prompt_sha256 and reply")
+        replies[row["prompt_sha256"]] = row["reply"]
+    return lambda prompts: [replies.get(_digest(prompt)) for prompt in prompts]
+
+
+def record_replies(ask: Ask, path: Path) -> Ask:
+    """``ask``, whose replies are also written to ``path``, by digest of the prompt."""
+
+    def recording(prompts: list[str]) -> Sequence[str | None]:
+        replies = ask(prompts)
+        with atomic_file(Path(path)) as handle:
+            for prompt, reply in zip(prompts, replies, strict=True):
+                row = {"prompt_sha256": _digest(prompt), "reply": reply}
+                handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+        return replies
+
+    return recording
+
+
+def _digest(prompt: str) -> str:
+    return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def judge_prompt(item: Item, shown: Sequence[str]) -> str:

@@ -1,6 +1,8 @@
+import json
+
 import pytest
 
-from finllm_utils.evals.comparisons import build_comparisons, outcomes
+from finllm_utils.evals.comparisons import build_comparisons, outcomes, read_answers
 
 PROMPTS = ["什么是国债？", "退保退多少？", "等待期多久？"]
 ANSWERS = {
@@ -136,3 +138,22 @@ def test_wrong_input_is_named(changes, message):
     given = {"prompts": PROMPTS, "answers_by_model": ANSWERS} | changes
     with pytest.raises(ValueError, match=message):
         build_comparisons(**given, seed=1)
+
+
+def test_recorded_answers_are_read_and_faults_named(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    good = {"prompt": "问", "group": "债", "answers": {"b": "乙", "a": "甲"}}
+    path.write_text(json.dumps(good), encoding="utf-8")
+    found = read_answers(path)
+    assert (found.prompts, found.groups) == (("问",), ("债",))
+    assert found.by_model == {"a": ("甲",), "b": ("乙",)}
+    faults = {
+        "give prompt and group as text": {"answers": ["甲"]},
+        "answers as model -> text": {"answers": {"a": 3, "b": "乙"}},
+        "answers of \\['a'\\], line 1 has \\['a', 'b'\\]": {"answers": {"a": "甲"}},
+    }
+    for message, changes in faults.items():
+        rows = [good, good | changes]
+        path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        with pytest.raises(ValueError, match=f"line 2: .*{message}"):
+            read_answers(path)

@@ -1,9 +1,24 @@
+import json
+
 import pytest
+import torch
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from finllm_utils.evals.comparisons import build_comparisons, outcomes
-from finllm_utils.evals.model_judge import judge_pairs, judge_prompt, read_verdict
+from finllm_utils.evals.model_judge import (
+    judge_pairs,
+    judge_prompt,
+    likeliest_verdict,
+    read_verdict,
+    record_replies,
+    recorded_judge,
+)
 from finllm_utils.evals.ratings import kappa_between
+from finllm_utils.records import ChatTurn
+from finllm_utils.train.sft import encode_prompt
 from tests.evals.test_comparisons import rate
+from tests.evals.tiny import tiny_model, tiny_tokenizer
 
 PROMPTS = [f"问题{i}" for i in range(4)]
 ANSWERS = {"ppo": [f"好的回答{i}" for i in range(4)], "sft": ["差"] * 4}
@@ -103,3 +118,51 @@ def test_the_judge_is_held_against_people(found, tmp_path):
     )
     assert (result.num_pairs, result.equal_share) == (4, 0.5)
     assert result.kappa == 0  # the judge always says ppo
+
+
+def test_a_local_model_gives_the_likeliest_letter(found):
+    """Equal to scoring the three replies one by one with transformers' own loss."""
+    model, tokenizer = tiny_model(), letter_tokenizer()
+    ask = likeliest_verdict(model, tokenizer, batch_tokens=400)
+    prompts = ["银行", "保险合同", "资金安全"]
+    for prompt, reply in zip(prompts, ask(prompts), strict=True):
+        start = encode_prompt(tokenizer, [ChatTurn(role="user", content=prompt)])
+        with torch.inference_mode():
+            logits = model(torch.tensor([start])).logits[0, -1]
+        ids = [tokenizer.convert_tokens_to_ids(word) for word in ("A", "B", "同")]
+        assert reply == ("A", "B", "同")[int(logits[ids].argmax())]
+
+
+def test_a_prompt_beyond_the_context_gets_no_reply():
+    ask = likeliest_verdict(tiny_model(), letter_tokenizer(), batch_tokens=400)
+    long, short = ask(["银" * 200, "银行"])
+    assert long is None and short in ("A", "B", "同")
+
+
+def test_a_recorded_judge_replies_as_it_was_recorded(found, tmp_path):
+    path = tmp_path / "replies.jsonl"
+    run = judge_pairs(found.items, record_replies(reads, path), rater="judge")
+    again = judge_pairs(found.items, recorded_judge(path), rater="judge")
+    assert [j.verdict for j in again.judgements] == [j.verdict for j in run.judgements]
+    assert recorded_judge(path)(["something else"]) == [None]
+    path.write_text('{"reply": "A"}\n', encoding="utf-8")
+    with pytest.raises(ValueError, match="replies.jsonl, line 1: give prompt_sha256"):
+        recorded_judge(path)
+
+
+def letter_tokenizer():
+    """The tiny tokenizer, in which three letters stand for the verdicts' words."""
+    words = tiny_tokenizer()
+    raw = json.loads(words.backend_tokenizer.to_str())
+    vocabulary = raw["model"]["vocab"]
+    for new, old in (("A", "1"), ("B", "2"), ("同", "寿")):
+        vocabulary[new] = vocabulary.pop(old)
+    changed = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(raw)),
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+    )
+    changed.chat_template = words.chat_template
+    return changed
