@@ -167,3 +167,24 @@ def test_resamples_without_a_maximum_are_counted():
     found = bt.bootstrap_strengths(bt.tally(rare), num_bootstrap=100, seed=0)
     assert 20 < found.num_penalised < 60  # (5/6)^6 is 0.33
     assert found.intervals[0][1] > 2 * found.fit.log_strengths[0]
+
+
+def test_known_strengths_are_found_again_from_many_verdicts():
+    """Four models, 6,000 verdicts drawn from Davidson's model itself."""
+    truth = bt.Strengths(
+        names=NAMES,
+        log_strengths=np.array([-0.9, 0.6, 0.4, -0.1]),
+        tie_factor=0.8,
+        penalty=0,
+    )
+    win, tie = bt.win_probabilities(truth)
+    random = np.random.default_rng(0)
+    wins, ties = np.zeros((4, 4)), np.zeros((4, 4))
+    for i in range(4):
+        for j in range(i + 1, 4):
+            shares = [win[i, j], win[j, i], tie[i, j]]
+            wins[i, j], wins[j, i], ties[i, j] = random.multinomial(1000, shares)
+            ties[j, i] = ties[i, j]
+    fit = bt.bradley_terry(wins, ties, names=NAMES)
+    assert np.abs(fit.log_strengths - truth.log_strengths).max() < 0.1
+    assert fit.tie_factor == pytest.approx(0.8, abs=0.08)
