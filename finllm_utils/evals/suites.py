@@ -63,7 +63,10 @@ def course_suites(cfg: EvalsConfig, seed: int) -> dict[str, Suite]:
     """All suites by name, in the order of the card; none holds a training item."""
     number, batch = cfg.num_suite_items, cfg.batch_tokens
     suites = [_exam_suite("exam", "finance exam", _finance_exam(number), batch)]
-    for form, title in (("open", "statutes in training"), ("unseen", "statutes held out")):
+    for form, title in (
+        ("open", "statutes in training"),
+        ("unseen", "statutes held out"),
+    ):
         per_kind = max(1, number // 4)
         items = statute_exam(form, seed=seed, per_kind=per_kind, finance_only=True)
         suites.append(_exam_suite(f"statute_{form}", title, items, batch))
@@ -254,7 +257,10 @@ def _safety_suite(cfg: EvalsConfig) -> Suite:
     ]
     talks = [list(one.prompt.messages) for one in asked]
     fixed = [
-        sum(safety.judge_one(i, a).safe for i, a in zip(items, reply(talks), strict=True))
+        sum(
+            safety.judge_one(i, a).safe
+            for i, a in zip(items, reply(talks), strict=True)
+        )
         for reply in safety.BASELINES.values()
     ]
     return Suite(
