@@ -233,7 +233,8 @@ def _article(one: Sentence, rng: random.Random) -> _Draft | None:
     """Four articles of which the true one is at any place in order of number."""
     if one.text[-1] != "。" or _CITES.search(one.text):
         return None
-    numbers = [n for n in _numbers_of(one.law) if _NUMBERED.fullmatch(n)]
+    wordings = _wordings(one.law)
+    numbers = list(wordings)
     place = numbers.index(one.article.number_zh)
     before = rng.randrange(len(LETTERS))
     low = numbers[max(0, place - _NEIGHBOURS) : place]
@@ -241,14 +242,16 @@ def _article(one: Sentence, rng: random.Random) -> _Draft | None:
     if len(low) < before or len(high) < len(LETTERS) - 1 - before:
         return None
     wrong = rng.sample(low, before) + rng.sample(high, len(LETTERS) - 1 - before)
+    if any(one.text in wordings[number] for number in wrong):
+        return None  # it stands there in a longer sentence, or in a list
     return _Draft(one, one.text, (one.article.number_zh, *wrong))
 
 
 @cache
-def _numbers_of(law: str) -> tuple[str, ...]:
-    return next(
-        tuple(a.number_zh for a in one.articles) for one in laws() if one.name == law
-    )
+def _wordings(law: str) -> dict[str, str]:
+    """{number of the article: its text}, in order."""
+    articles = next(one.articles for one in laws() if one.name == law)
+    return {a.number_zh: a.text for a in articles if _NUMBERED.fullmatch(a.number_zh)}
 
 
 _DRAWERS = {
