@@ -30,7 +30,8 @@ class Scene:
         total = sum(self.weights.values())
         if min(self.weights.values(), default=0) <= 0 or not math.isclose(total, 1):
             raise ValueError(
-                f"{self.name}: weights {dict(self.weights)} must be above 0 and sum to 1"
+                f"{self.name}: weights {dict(self.weights)} must be above 0 and "
+                "sum to 1"
             )
 
 
@@ -66,7 +67,7 @@ SCENES = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CostBasis:
-    """What an estimate from the number of parameters assumes; none of it is measured."""
+    """What an estimate of cost from the number of parameters assumes."""
 
     tokens_per_request: int = 1000
     """Prompt and answer together."""
@@ -105,7 +106,7 @@ class Choice:
     interval: Interval | None
     cost: float | None
     cost_source: str
-    """given, estimate, or unknown."""
+    """given, estimate, or cost unknown."""
     residency: str
     verdict: str
 
@@ -145,8 +146,8 @@ def weighted_score(
         return None
     value = sum(weights[axis] * one.value for axis, one in chosen.items())
     low, high = (
-        math.hypot(*(w * (chosen[a].interval[end] - chosen[a].value) for a, w in rows))
-        for end, rows in ((0, weights.items()), (1, weights.items()))
+        math.hypot(*(weights[a] * (x.value - x.interval[i]) for a, x in chosen.items()))
+        for i in (0, 1)
     )
     return value, (value - low, value + high)
 
@@ -157,7 +158,7 @@ def cost_of(entrant: Entrant, basis: CostBasis) -> tuple[float | None, str]:
         return entrant.price_per_1000, "given"
     if entrant.num_parameters is not None:
         return basis.estimate(entrant.num_parameters), "estimate"
-    return None, "unknown"
+    return None, "cost unknown"
 
 
 def _for_scene(
@@ -188,7 +189,7 @@ def _for_scene(
     return Recommendation(
         scene=scene,
         model=winner,
-        reason=_reason(winner, tied, costs, basis),
+        reason=_reason(winner, tied, costs),
         choices=tuple(choices),
     )
 
@@ -245,7 +246,6 @@ def _reason(
     winner: str | None,
     tied: Sequence[str],
     costs: Mapping[str, tuple[float | None, str]],
-    basis: CostBasis,
 ) -> str:
     if winner is None:
         return "none: no candidate that may be used is clearly above chance and rules"

@@ -50,7 +50,8 @@ class Entrant:
             raise ValueError(f"{self.name}: stage {self.stage!r}; use one of {known}")
         if self.residency not in RESIDENCIES:
             raise ValueError(
-                f"{self.name}: residency {self.residency!r}; use local, private or cloud"
+                f"{self.name}: residency {self.residency!r}; use one of "
+                f"{', '.join(RESIDENCIES)}"
             )
 
 
@@ -231,7 +232,10 @@ def read_scoreboard(folder: Path) -> Scoreboard:
         f.name for f in fields(Scoreboard)
     }:
         raise ValueError(f"{path}: not a scoreboard of this version; rerun 09")
-    lists = {k: tuple(_made(c, row, path) for row in data[k]) for k, c in kinds.items()}
+    lists = {
+        name: tuple(_made(kind, row, path) for row in data[name])
+        for name, kind in kinds.items()
+    }
     sentences = {
         k: None if data[k] is None else tuple(data[k]) for k in ("alarms", "leaks")
     }
