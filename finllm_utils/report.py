@@ -1,7 +1,8 @@
 """One report a run: the stages' parts merged, held against the checks, shown as a page.
 
 ``runs/<name>/report.json`` is flat: ``{"vocab.size_after": 38912, ...}``. The page
-``index.html`` links every executed notebook.
+``index.html`` links every executed notebook; ``report.html`` is the report card of
+the evaluation.
 """
 
 import html
@@ -16,6 +17,8 @@ from rich.table import Table
 from finllm_utils import stages
 from finllm_utils.checks import CHECKS, TARGETS, Check, format_value
 from finllm_utils.files import atomic_file, read_json, require_finite, write_json
+
+SCOREBOARD = Path("09_evaluation") / "scoreboard"
 
 
 def merge(run_dir: Path, names: Collection[str] | None = None) -> dict[str, object]:
@@ -128,6 +131,32 @@ def write_index(run_dir: Path, values: dict[str, object]) -> Path:
     with atomic_file(page) as handle:
         handle.write("\n".join(parts))
     return page
+
+
+def write_card(run_dir: Path, compare: str = "") -> tuple[Path, ...]:
+    """Writes the report card of a run, ``report.html`` and ``report_card.md``.
+
+    Args: compare is the folder of another run, or empty.
+    Returns: their paths; none when 09 has left no scoreboard and nothing is compared.
+    Raises: ValueError naming the scoreboard that is missing or broken.
+    """
+    from finllm_utils.evals.compare_boards import compare_folders
+    from finllm_utils.evals.report_html import write_report
+    from finllm_utils.evals.scoreboard import BOARD_FILE, read_scoreboard
+
+    ours = run_dir / SCOREBOARD
+    if not compare and not (ours / BOARD_FILE).exists():
+        return ()
+    comparison = None
+    if compare:
+        comparison = compare_folders(Path(compare) / SCOREBOARD, ours)
+    return write_report(
+        read_scoreboard(ours),
+        run_dir,
+        title=f"Report card of run {run_dir.name}",
+        comparison=comparison,
+        other=compare,
+    )
 
 
 def _stage_row(run_dir: Path, name: str, record: dict) -> tuple[str, ...]:

@@ -90,9 +90,9 @@ def radar_section(board: Scoreboard) -> list[Block]:
             "An ability is the mean of its measures, each scaled so that 0 is its "
             "baseline and 1 its top (the stated ceiling, or the best model here). "
             "Intervals take baseline and top as exact. A model that lacks a measure of "
-            "an ability has no figure there: other measures would not compare. Measures "
-            "without a baseline take no part. Values outside 0 to 1 are drawn at the "
-            "edge."
+            "an ability has no figure there: other measures would not compare. "
+            "Measures without a baseline take no part. Values outside 0 to 1 are drawn "
+            "at the edge."
         ),
         Drawings([picture]),
         Table(
@@ -202,8 +202,7 @@ def examples_section(board: Scoreboard) -> list[Block]:
         )
         for (before, after), examples in groups.items()
     ]
-    text = "The largest changes of either direction, a few an measure; not a sample."
-    text = text.replace("an measure", "measure")
+    text = "The largest changes of either direction, a few of each measure; no sample."
     if not folds:
         text = "No item with an answer to read changed between two stages."
     return [Heading("Examples that changed"), Paragraph(text), *folds]
@@ -289,7 +288,8 @@ def _baseline(measure: Measure) -> Inline:
 
 
 def _measure_head(measure: Measure) -> str:
-    return f"{measure.title} ({'lower' if measure.lower_is_better else 'higher'} is better)"
+    better = "lower" if measure.lower_is_better else "higher"
+    return f"{measure.title} ({better} is better)"
 
 
 def _drawn_models(
