@@ -32,9 +32,7 @@ MEASURES = [
         baseline_name="an empty answer",
         ceiling=1.0,
     ),
-    Measure(
-        name="english", title="English bpb", lower_is_better=True, retention=True
-    ),
+    Measure(name="english", title="English bpb", lower_is_better=True, retention=True),
 ]
 RIGHT = {
     ("exam", "base"): 10,
@@ -99,9 +97,7 @@ def small_measured(right: dict = RIGHT, nats: dict = NATS) -> list[Measured]:
             sizes,
         )
         measured.append(
-            Measured(
-                measure="english", model=model, scores=scores, command="score bpb"
-            )
+            Measured(measure="english", model=model, scores=scores, command="score bpb")
         )
     return measured
 

@@ -84,7 +84,9 @@ def test_the_order_of_what_was_measured_does_not_matter(board):
     measured = small_measured()
     random.Random(1).shuffle(measured)
     mixed = [
-        dataclasses.replace(one, scores=random.Random(2).sample(one.scores, len(one.scores)))
+        dataclasses.replace(
+            one, scores=random.Random(2).sample(one.scores, len(one.scores))
+        )
         for one in measured
     ]
     again = small_board(mixed)
