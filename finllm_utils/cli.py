@@ -176,9 +176,10 @@ def show_report(
             table.add_row(key, str(value))
         console.print(table)
     report.print_table(console, values)
+    card = report.write_card(folder, compare)
     page = report.write_index(folder, values)
     console.print(f"report: {page}", highlight=False, soft_wrap=True)
-    for path in report.write_card(folder, compare):
+    for path in card:
         console.print(f"report card: {path}", highlight=False, soft_wrap=True)
 
 

@@ -105,6 +105,7 @@ def write_index(run_dir: Path, values: dict[str, object]) -> Path:
     records = stages.read_status(run_dir)["stages"]
     parts = [
         _HEAD.format(title=html.escape(f"FinLLM run {run_dir.name}")),
+        _card_link(run_dir),
         "<h2>Notebooks</h2>",
         _table(
             ("notebook", "state", "seconds", "memory (MiB)", "files"),
@@ -137,15 +138,20 @@ def write_card(run_dir: Path, compare: str = "") -> tuple[Path, ...]:
     """Writes the report card of a run, ``report.html`` and ``report_card.md``.
 
     Args: compare is the folder of another run, or empty.
-    Returns: their paths; none when 09 has left no scoreboard and nothing is compared.
-    Raises: ValueError naming the scoreboard that is missing or broken.
+    Returns: their paths; none when 09 left no scoreboard and nothing is compared.
+    Raises: ValueError naming the scoreboard that is missing, broken or of a stage that
+    did not finish.
     """
     from finllm_utils.evals.compare_boards import compare_folders
     from finllm_utils.evals.report_html import write_report
     from finllm_utils.evals.scoreboard import BOARD_FILE, read_scoreboard
 
     ours = run_dir / SCOREBOARD
-    if not compare and not (ours / BOARD_FILE).exists():
+    record = stages.read_status(run_dir)["stages"].get(SCOREBOARD.parent.name)
+    unfinished = bool(record) and record["state"] != "done"
+    if compare and unfinished:
+        raise ValueError(f"{ours.parent.name} is {record['state']}: finish it first")
+    if not compare and (unfinished or not (ours / BOARD_FILE).exists()):
         return ()
     comparison = None
     if compare:
@@ -157,6 +163,12 @@ def write_card(run_dir: Path, compare: str = "") -> tuple[Path, ...]:
         comparison=comparison,
         other=compare,
     )
+
+
+def _card_link(run_dir: Path) -> str:
+    if not (run_dir / "report.html").exists():
+        return ""
+    return '<p>The models compared: <a href="report.html">report card</a>.</p>'
 
 
 def _stage_row(run_dir: Path, name: str, record: dict) -> tuple[str, ...]:
