@@ -184,6 +184,51 @@ def show_report(
 
 
 @app.command()
+def evaluate(
+    models: Annotated[
+        Path,
+        typer.Option(help="TOML or JSON list of models: name, kind, where, options."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for scores, board and report.")],
+    profile: ProfileOption = "toy",
+    measures: Annotated[
+        str, typer.Option(help="Ask only these, by comma; empty: all there are.")
+    ] = "",
+    overrides: SetOption = None,
+) -> None:
+    """Compare models on the course's held-out suites; write `report.html`.
+
+    Kinds: folder, adapter, gguf, endpoint, recorded. How much is asked, the profile's
+    section `evals` says. Scores are kept item by item: run it again after a fault and
+    only what is missing is asked.
+    """
+    from finllm_utils.evals.evaluate import course_plan, evaluate, make_board
+    from finllm_utils.evals.models import read_models
+    from finllm_utils.evals.report_html import write_report
+    from finllm_utils.evals.scoreboard import write_scoreboard
+    from finllm_utils.runtime import resolve_device, resolve_dtype
+
+    cfg = load_profile(profile, parse_overrides(overrides))
+    specs = read_models(models)
+    command = f"finllm evaluate --models {models} --profile {profile}"
+    plan = course_plan(cfg.evals, cfg.pretrain2.seq_len, command)
+    chosen = [name.strip() for name in measures.split(",") if name.strip()]
+    measured = evaluate(
+        specs,
+        plan,
+        out,
+        only={spec.name: chosen for spec in specs},
+        device=resolve_device(cfg.runtime.device),
+        dtype=resolve_dtype(cfg.runtime.dtype),
+    )
+    resampling = {"num_bootstrap": cfg.evals.num_bootstrap, "seed": 0}
+    board = make_board(specs, plan, measured, **resampling)
+    write_scoreboard(board, measured, out)
+    for path in write_report(board, out, title=f"Models of {models.name}"):
+        Console().print(f"report card: {path}", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def doctor() -> None:
     """Say what this machine can do and which profile fits it."""
     from finllm_utils.doctor import examine

@@ -28,6 +28,7 @@ from finllm_utils.evals.prompts import (
     run_suite,
     user_prompt,
 )
+from finllm_utils.evals.recorded import Recorded
 from finllm_utils.evals.statute_exam import statute_exam
 from finllm_utils.records import ExamItem
 
@@ -49,14 +50,16 @@ class Suite:
     """What the named rule earns without any model."""
     baseline_name: str
     needs: str = ""
-    """weights, chat, or nothing."""
+    """weights; chat; turns (chat, one turn after the other); or nothing."""
 
     def takes(self, model: Answering) -> bool:
         """Whether ``model`` can be asked: it has weights, or was taught to chat."""
         local = isinstance(model, LocalModel)
         if self.needs == "weights":
             return local
-        return self.needs != "chat" or not local or model.chat
+        if self.needs == "turns" and isinstance(model, Recorded):
+            return False  # what it would say depends on what it said before
+        return not self.needs or not local or model.chat
 
 
 def course_suites(cfg: EvalsConfig, seed: int) -> dict[str, Suite]:
@@ -241,7 +244,7 @@ def _dialogue_suite(cfg: EvalsConfig) -> Suite:
         questions={item.id: "\n".join(item.turns) for item in items},
         baseline=multiturn.dialogue_share(items, multiturn.echo),
         baseline_name="all that the client said, again",
-        needs="chat",
+        needs="turns",
     )
 
 
