@@ -199,8 +199,8 @@ p.alarm { background: var(--alarm); border-left: .3rem solid var(--worse);
   padding: .5rem .8rem; }
 .drawings { display: flex; flex-wrap: wrap; gap: 1rem; }
 .drawings svg { width: 100%; max-width: 22rem; height: auto; }
-.drawings svg.large { max-width: 34rem; }
-svg text { fill: var(--ink); font-size: 11px; }
+.drawings svg.large { max-width: 36rem; }
+svg text { fill: var(--ink); font-size: 11px; } svg.large text { font-size: 15px; }
 details { margin: .6rem 0; } summary { cursor: pointer; }
 """
 _PAGE = """<!doctype html>

@@ -12,7 +12,7 @@ from finllm_utils.intervals import Interval
 
 COLOURS = 6  # --c0 to --c5 of the page's style
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "10 4", "1 4")
-RADIUS, CENTRE_X, CENTRE_Y = 130.0, 250.0, 180.0
+RADIUS, CENTRE_X, CENTRE_Y = 130.0, 290.0, 180.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 310.0, 30.0, 150.0  # of a curve's frame
 
 
@@ -39,10 +39,10 @@ def radar(
         parts.append(_text(text_x, text_y + 4, name, anchors[side]))
     for number, (name, values) in enumerate(models.items()):
         parts += _polygon(number, values)
-        y = 370 + 18 * number
-        parts.append(_line(120, y - 4, 150, y - 4, *_stroke(number)))
-        parts.append(_text(158, y, name))
-    return _svg(500, 370 + 18 * len(models), title, parts, "large")
+        y = 370 + 20 * number
+        parts.append(_line(200, y - 5, 235, y - 5, *_stroke(number)))
+        parts.append(_text(243, y, name))
+    return _svg(580, 370 + 20 * len(models), title, parts, "large")
 
 
 def curve(

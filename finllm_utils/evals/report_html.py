@@ -101,7 +101,7 @@ def standing_out(board: Scoreboard) -> list[Block]:
     blocks += [
         Paragraph(
             f"Worse: {titles[change.measure]} fell behind from {change.before} to "
-            f"{change.after} by {abs(change.value):.3f}.",
+            f"{change.after} by {abs(change.value):.4f}.",
             "alarm",
         )
         for change in worse

@@ -112,8 +112,8 @@ def test_every_number_of_the_board_is_on_both_pages(board, comparison, pages):
         assert "n=38, 2 failed" in shown
         for change in (*board.changes, *comparison.changes):
             low, high = change.interval
-            assert f"{change.value:+.3f}" in shown
-            assert f"[{low:+.3f}, {high:+.3f}]" in shown
+            assert f"{change.value:+.4f}" in shown
+            assert f"[{low:+.4f}, {high:+.4f}]" in shown
         for measure in board.measures:
             assert measure.title in shown
             assert measure.baseline is None or f"{measure.baseline:.3f}" in shown
@@ -137,7 +137,7 @@ def test_sections_and_warnings_stand_first(board, pages):
     ]
     top = pages[1].split("## Against")[0]
     assert "**Alarm: exam fell" in top and "No test items in the training data" in top
-    assert "**Worse: Finance exam fell behind from sft2 to ppo by 0.450.**" in top
+    assert "**Worse: Finance exam fell behind from sft2 to ppo by 0.4500.**" in top
     assert "**Worse: English bpb fell behind from base to sft2 by" in top
     assert "2 figures clearly better, 2 clearly worse, 2 without" in top
     assert "2 items could not be scored" in top
