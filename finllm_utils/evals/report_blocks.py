@@ -183,7 +183,7 @@ body { font: 16px/1.5 system-ui, "PingFang SC", "Microsoft YaHei", "Noto Sans CJ
   sans-serif; color: var(--ink); background: var(--paper); max-width: 72rem;
   margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
 h1, h2 { line-height: 1.25; } h2 { margin-top: 2.2rem; }
-nav a { display: inline-block; margin: 0 .8rem .3rem 0; } a { color: var(--c0); }
+nav a { display: inline-block; margin: 0 .8rem .3rem 0; } a { color: LinkText; }
 .wide { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .9rem; overflow-wrap: normal; }
 caption { text-align: left; color: var(--soft); padding-bottom: .3rem; }

@@ -303,7 +303,7 @@ def _drawn_models(
     known = [
         m for m in order if any(s.value is not None for s in scores.get(m, {}).values())
     ]
-    return known[:COLOURS]
+    return known[: len(COLOURS)]
 
 
 def _axis_text(score: AxisScore) -> str:

@@ -137,8 +137,8 @@ def test_sections_and_warnings_stand_first(board, pages):
     ]
     top = pages[1].split("## Against")[0]
     assert "**Alarm: exam fell" in top and "No test items in the training data" in top
-    assert "**Worse: Finance exam fell behind from sft2 to ppo by 0.4500.**" in top
-    assert "**Worse: English bpb fell behind from base to sft2 by" in top
+    assert "**Worse: Finance exam got worse from sft2 to ppo by 0.4500.**" in top
+    assert "**Worse: English bpb got worse from base to sft2 by" in top
     assert "2 figures clearly better, 2 clearly worse, 2 without" in top
     assert "2 items could not be scored" in top
     assert "made 1 of 3 measures clearly worse and 0 clearly better" in pages[1]
@@ -184,7 +184,9 @@ def test_radar_puts_values_where_they_belong():
         (CENTRE_X + RADIUS / 2, CENTRE_Y),  # right, halfway
         (CENTRE_X, CENTRE_Y),  # below the baseline: held to the centre
     ]
-    assert svg.count('stroke="var(--c0)"') == 3  # two sides and the legend; a gap at d
+    assert (
+        svg.count('stroke="var(--c0, #1f5fbf)"') == 3
+    )  # two sides and the legend; a gap at d
     assert 'aria-label="t &lt;&amp;&gt;"' in svg
     Page(svg)
     with pytest.raises(ValueError, match="most 6 models"):
