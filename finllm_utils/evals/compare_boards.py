@@ -106,7 +106,8 @@ def compare_boards(
         if not refused[key] and one is not None:
             paired[key] = one
         elif not refused[key]:
-            found[key] = _from_intervals(first[key], second[key], lower)
+            levels = (before.level, after.level)
+            found[key] = _from_intervals(first[key], second[key], levels, lower)
     settings = {"num_bootstrap": num_bootstrap, "seed": seed, "level": after.level}
     for key, exact in adjusted_changes(paired, **settings).items():
         found[key] = (exact.change, exact.p_value, "by item")
@@ -200,17 +201,25 @@ def _has_records(cell: Cell, records: Records, run: str) -> bool:
 
 
 def _from_intervals(
-    first: Cell, second: Cell, lower_is_better: bool
+    first: Cell, second: Cell, levels: tuple[float, float], lower_is_better: bool
 ) -> tuple[Change, float, str]:
     """An unpaired normal comparison of two figures that came with intervals only."""
-    value = second.value - first.value
-    z = NormalDist().inv_cdf(0.975)
-    errors = [(high - low) / (2 * z) for low, high in (first.interval, second.interval)]
-    error = math.hypot(*errors)
+    errors = [
+        (high - low) / 2 / _normal_bound(level)
+        for (low, high), level in zip(
+            (first.interval, second.interval), levels, strict=True
+        )
+    ]
+    value, error = second.value - first.value, math.hypot(*errors)
     if error == 0:
         p = 1.0 if value == 0 else 0.0
     else:
         p = math.erfc(abs(value) / error / math.sqrt(2))
-    interval = (value - z * error, value + z * error)
-    word = word_for(value, p <= 0.05, lower_is_better)
-    return Change(value, interval, word), p, "by intervals: a run has no records"
+    half = _normal_bound(levels[1]) * error
+    word = word_for(value, p <= 1 - levels[1], lower_is_better)
+    change = Change(value, (value - half, value + half), word)
+    return change, p, "by intervals: a run has no records"
+
+
+def _normal_bound(level: float) -> float:
+    return NormalDist().inv_cdf(0.5 + level / 2)

@@ -1,6 +1,7 @@
 """Two runs: better, worse, unchanged, and what must not be compared."""
 
 import dataclasses
+import math
 
 import pytest
 
@@ -102,6 +103,9 @@ def test_without_records_intervals_decide():
     assert one.word == "better" and one.reason.startswith("by intervals")
     low, high = one.interval
     assert (low + high) / 2 == pytest.approx(one.value) and low > 0
+    ends = [run[0].cell("exam", "ppo").interval for run in (before, after)]
+    halves = [(high - low) / 2 for low, high in ends]
+    assert (high - low) / 2 == pytest.approx(math.hypot(*halves))
     same = compare_boards(before[0], before[0], {}, {}, **RESAMPLING)
     assert {c.word for c in same.changes} == {"no clear change"}
 

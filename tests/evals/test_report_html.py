@@ -154,6 +154,14 @@ def test_what_nobody_looked_for_is_said():
     assert "Against another run" not in text
 
 
+def test_a_change_that_may_be_chance_is_named_apart():
+    """5 of 40 lost: its interval leaves zero out, and 2/32 does not beat 5%."""
+    measured = small_measured(RIGHT | {("dialogue", "ppo"): 25})
+    top = markdown_page("t", report_blocks(small_board(measured))).split("## How")[0]
+    assert "may be chance: Dialogue rules (sft2 to ppo)." in top
+    assert "Worse: Dialogue" not in top
+
+
 def test_a_board_of_one_model_still_makes_a_page():
     measured = [m for m in small_measured() if m.model == "other"]
     blocks = report_blocks(small_board(measured))
