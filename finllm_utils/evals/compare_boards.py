@@ -46,6 +46,8 @@ class RunChange:
     value: float | None = None
     interval: Interval | None = None
     adjusted_p: float | None = None
+    num_items: int | None = None
+    """Scored in both; None when no records tell."""
     word: str = NOT_COMPARABLE
     """better, worse, no clear change, or not comparable."""
     reason: str = ""
@@ -121,9 +123,10 @@ def compare_boards(
         change, _, how = found[key]
         clear = adjusted[key] <= 1 - after.level
         word = word_for(change.value, clear, _direction(after, key[0]))
-        values = {"value": change.value, "interval": change.interval, "reason": how}
-        p = adjusted[key]
-        changes.append(RunChange(**row, **values, adjusted_p=p, word=word))
+        row |= {"value": change.value, "interval": change.interval, "reason": how}
+        if one := paired.get(key):
+            row["num_items"] = len(shared_items(one.before, one.after))
+        changes.append(RunChange(**row, adjusted_p=adjusted[key], word=word))
     return RunComparison(tuple(changes), _alone(first, second), _alone(second, first))
 
 

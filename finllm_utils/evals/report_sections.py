@@ -34,8 +34,8 @@ from finllm_utils.intervals import Interval
 OUTSIDE = "outside the four abilities"
 CHANGE = "+.4f"  # changes of bits per byte are clear from the third place on
 CHANGE_HEAD = (
-    "measure", "models", "change", "interval", "p, adjusted", "items better / worse",
-    "by its interval", "verdict",
+    "measure", "models", "change", "interval", "p, adjusted",
+    "items better, worse, all", "by its interval", "verdict",
 )  # fmt: skip
 
 
@@ -335,7 +335,7 @@ def _change_rows(
             f"{one.value:{CHANGE}}",
             interval_text(one.interval, CHANGE),
             f"{one.p_value:.2g}, {one.adjusted_p:.2g}",
-            f"{one.num_gained} / {one.num_lost}",
+            f"{one.num_gained}, {one.num_lost}, {one.num_items}",
             one.word_alone,
             _word(one.word),
         ]
@@ -382,7 +382,7 @@ def _run_row(titles: Mapping[str, str], one: RunChange) -> list[Inline]:
         interval_text(one.interval, CHANGE),
         number(one.adjusted_p, ".2g"),
         _word(one.word),
-        one.reason,
+        one.reason if one.num_items is None else f"{one.reason}, n={one.num_items}",
     ]
 
 

@@ -54,6 +54,7 @@ def test_planted_changes_are_found_and_nothing_else():
     up = changes["exam", "ppo"]
     assert up.value == pytest.approx(24 / 40) and up.reason == "by item"
     assert (up.value_before, up.value_after) == (0.3, 0.9)
+    assert (up.num_items, changes["exam", "other"].num_items) == (40, 38)
     assert up.adjusted_p == pytest.approx(8 * 2 / 2**24, rel=0.3)  # 8 to 10 remain
 
 

@@ -16,6 +16,7 @@ from finllm_utils.evals.report_blocks import (
 )
 from finllm_utils.evals.report_charts import CENTRE_X, CENTRE_Y, RADIUS, curve, radar
 from finllm_utils.evals.report_html import report_blocks, write_report
+from finllm_utils.evals.scoreboard import read_scoreboard, write_scoreboard
 from tests.evals.small_board import EVIL, RESAMPLING, RIGHT, small_board, small_measured
 
 VOID = {"meta", "br", "link", "img"}
@@ -147,6 +148,23 @@ def test_sections_and_warnings_stand_first(board, pages):
     assert "Not measured: 中文 (Chinese), 应用 (application)" in pages[1]
 
 
+def test_names_and_commands_are_escaped_wherever_they_stand(tmp_path):
+    """Names of models, measures and commands come from users."""
+    write_scoreboard(small_board(), [], tmp_path)
+    path = tmp_path / "scoreboard.json"
+    text = path.read_text(encoding="utf-8")
+    for name in ('"ppo', '"English', '"score', '"chance', '"exam"'):
+        text = text.replace(name, f'"<i>{name[1:]}')
+    path.write_text(text, encoding="utf-8")
+    blocks = report_blocks(read_scoreboard(tmp_path))
+    page, markdown = html_page("t", blocks), markdown_page("t", blocks)
+    assert "`<i>score exam --models all`" in markdown, "code is shown as it stands"
+    for made in (page, re.sub("`[^`]*`", "&lt;i&gt;score", markdown)):
+        assert "<i>" not in made
+        for name in ("ppo", "English", "score", "chance", "exam"):
+            assert f"&lt;i&gt;{name}" in made, name
+
+
 def test_what_nobody_looked_for_is_said():
     text = markdown_page("t", report_blocks(small_board()))
     assert "Nobody looked for test items in the training data" in text
@@ -182,7 +200,8 @@ def test_markdown_shows_text_as_it_stands():
 
 
 def test_radar_puts_values_where_they_belong():
-    svg = radar(["a", "b", "c", "d"], {"m": [1.0, 0.5, -3.0, None]}, "t <&>")
+    svg = radar(["a", "b", "c", "d"], {"<m>": [1.0, 0.5, -3.0, None]}, "t <&>")
+    assert ">&lt;m&gt;</text>" in svg
     dots = [
         (float(x), float(y))
         for x, y in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', svg)
