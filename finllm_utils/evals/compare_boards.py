@@ -46,6 +46,8 @@ class RunChange:
     value: float | None = None
     interval: Interval | None = None
     adjusted_p: float | None = None
+    num_items: int | None = None
+    """Scored in both; None when no records tell."""
     word: str = NOT_COMPARABLE
     """better, worse, no clear change, or not comparable."""
     reason: str = ""
@@ -106,7 +108,8 @@ def compare_boards(
         if not refused[key] and one is not None:
             paired[key] = one
         elif not refused[key]:
-            found[key] = _from_intervals(first[key], second[key], lower)
+            levels = (before.level, after.level)
+            found[key] = _from_intervals(first[key], second[key], levels, lower)
     settings = {"num_bootstrap": num_bootstrap, "seed": seed, "level": after.level}
     for key, exact in adjusted_changes(paired, **settings).items():
         found[key] = (exact.change, exact.p_value, "by item")
@@ -120,9 +123,10 @@ def compare_boards(
         change, _, how = found[key]
         clear = adjusted[key] <= 1 - after.level
         word = word_for(change.value, clear, _direction(after, key[0]))
-        values = {"value": change.value, "interval": change.interval, "reason": how}
-        p = adjusted[key]
-        changes.append(RunChange(**row, **values, adjusted_p=p, word=word))
+        row |= {"value": change.value, "interval": change.interval, "reason": how}
+        if one := paired.get(key):
+            row["num_items"] = len(shared_items(one.before, one.after))
+        changes.append(RunChange(**row, adjusted_p=adjusted[key], word=word))
     return RunComparison(tuple(changes), _alone(first, second), _alone(second, first))
 
 
@@ -200,17 +204,25 @@ def _has_records(cell: Cell, records: Records, run: str) -> bool:
 
 
 def _from_intervals(
-    first: Cell, second: Cell, lower_is_better: bool
+    first: Cell, second: Cell, levels: tuple[float, float], lower_is_better: bool
 ) -> tuple[Change, float, str]:
     """An unpaired normal comparison of two figures that came with intervals only."""
-    value = second.value - first.value
-    z = NormalDist().inv_cdf(0.975)
-    errors = [(high - low) / (2 * z) for low, high in (first.interval, second.interval)]
-    error = math.hypot(*errors)
+    errors = [
+        (high - low) / 2 / _normal_bound(level)
+        for (low, high), level in zip(
+            (first.interval, second.interval), levels, strict=True
+        )
+    ]
+    value, error = second.value - first.value, math.hypot(*errors)
     if error == 0:
         p = 1.0 if value == 0 else 0.0
     else:
         p = math.erfc(abs(value) / error / math.sqrt(2))
-    interval = (value - z * error, value + z * error)
-    word = word_for(value, p <= 0.05, lower_is_better)
-    return Change(value, interval, word), p, "by intervals: a run has no records"
+    half = _normal_bound(levels[1]) * error
+    word = word_for(value, p <= 1 - levels[1], lower_is_better)
+    change = Change(value, (value - half, value + half), word)
+    return change, p, "by intervals: a run has no records"
+
+
+def _normal_bound(level: float) -> float:
+    return NormalDist().inv_cdf(0.5 + level / 2)

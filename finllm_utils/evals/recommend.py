@@ -7,7 +7,8 @@ model that runs in someone else's cloud.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from finllm_utils.evals.axis_scores import AxisScore, axis_scores
@@ -189,7 +190,7 @@ def _for_scene(
     return Recommendation(
         scene=scene,
         model=winner,
-        reason=_reason(winner, tied, costs),
+        reason=_reason(winner, tied, costs) if winner else _none(barred.values()),
         choices=tuple(choices),
     )
 
@@ -242,13 +243,17 @@ def _verdict(name: str, winner: str | None, tied: Sequence[str]) -> str:
     return "clearly lower score than the best"
 
 
+def _none(barred: Iterable[str]) -> str:
+    """Why no model can be recommended: each ground and how many it excludes."""
+    counts = Counter(barred)
+    return "none: " + "; ".join(f"{n} {why}" for why, n in sorted(counts.items()))
+
+
 def _reason(
-    winner: str | None,
+    winner: str,
     tied: Sequence[str],
     costs: Mapping[str, tuple[float | None, str]],
 ) -> str:
-    if winner is None:
-        return "none: no candidate that may be used is clearly above chance and rules"
     cost, source = costs[winner]
     price = (
         "cost unknown" if cost is None else f"{cost:.4g} per 1,000 requests ({source})"

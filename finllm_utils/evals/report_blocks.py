@@ -183,7 +183,7 @@ body { font: 16px/1.5 system-ui, "PingFang SC", "Microsoft YaHei", "Noto Sans CJ
   sans-serif; color: var(--ink); background: var(--paper); max-width: 72rem;
   margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
 h1, h2 { line-height: 1.25; } h2 { margin-top: 2.2rem; }
-nav a { display: inline-block; margin: 0 .8rem .3rem 0; } a { color: var(--c0); }
+nav a { display: inline-block; margin: 0 .8rem .3rem 0; } a { color: LinkText; }
 .wide { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .9rem; overflow-wrap: normal; }
 caption { text-align: left; color: var(--soft); padding-bottom: .3rem; }
@@ -199,8 +199,8 @@ p.alarm { background: var(--alarm); border-left: .3rem solid var(--worse);
   padding: .5rem .8rem; }
 .drawings { display: flex; flex-wrap: wrap; gap: 1rem; }
 .drawings svg { width: 100%; max-width: 22rem; height: auto; }
-.drawings svg.large { max-width: 34rem; }
-svg text { fill: var(--ink); font-size: 11px; }
+.drawings svg.large { max-width: 36rem; }
+svg text { fill: var(--ink); font-size: 11px; } svg.large text { font-size: 15px; }
 details { margin: .6rem 0; } summary { cursor: pointer; }
 """
 _PAGE = """<!doctype html>

@@ -1,7 +1,8 @@
 """The report card's figures as inline SVG: a radar, and one curve a measure.
 
-Plain text, no library: the colours are the page's own (light and dark), nothing is
-loaded, and every label is escaped.
+Plain text, no library, nothing is loaded, and every label is escaped. A page may name
+other colours (``--c0`` to ``--c5``, ``--line``, ``--soft``) for the dark; without them,
+as in a notebook, the figures have their own.
 """
 
 import html
@@ -10,9 +11,10 @@ from collections.abc import Mapping, Sequence
 
 from finllm_utils.intervals import Interval
 
-COLOURS = 6  # --c0 to --c5 of the page's style
+COLOURS = ("#1f5fbf", "#b3541e", "#2b7a4b", "#8a3ea8", "#8a6d00", "#a8325f")
+LINE, SOFT = "var(--line, #d5dae1)", "var(--soft, #596273)"
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "10 4", "1 4")
-RADIUS, CENTRE_X, CENTRE_Y = 130.0, 250.0, 180.0
+RADIUS, CENTRE_X, CENTRE_Y = 130.0, 290.0, 180.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 310.0, 30.0, 150.0  # of a curve's frame
 
 
@@ -24,25 +26,25 @@ def radar(
     Values are held to [0, 1]. A model without a value on an axis has a gap there.
     Raises: ValueError for more models than there are colours, or an empty axis.
     """
-    if not axes or len(models) > COLOURS:
+    if not axes or len(models) > len(COLOURS):
         raise ValueError(
             f"{len(axes)} axes and {len(models)} models: draw one axis or more and at "
-            f"most {COLOURS} models"
+            f"most {len(COLOURS)} models"
         )
     parts = [_ring(share, len(axes)) for share in (0.25, 0.5, 0.75, 1.0)]
     for i, name in enumerate(axes):
         x, y = _spoke(i, len(axes), 1.0)
-        parts.append(_line(CENTRE_X, CENTRE_Y, x, y, "var(--line)"))
+        parts.append(_line(CENTRE_X, CENTRE_Y, x, y, LINE))
         text_x, text_y = _spoke(i, len(axes), 1.12)
         side = 0 if abs(x - CENTRE_X) < 1 else 1 if x > CENTRE_X else -1
         anchors = {-1: "end", 0: "middle", 1: "start"}
         parts.append(_text(text_x, text_y + 4, name, anchors[side]))
     for number, (name, values) in enumerate(models.items()):
         parts += _polygon(number, values)
-        y = 370 + 18 * number
-        parts.append(_line(120, y - 4, 150, y - 4, *_stroke(number)))
-        parts.append(_text(158, y, name))
-    return _svg(500, 370 + 18 * len(models), title, parts, "large")
+        y = 370 + 20 * number
+        parts.append(_line(200, y - 5, 235, y - 5, *_stroke(number)))
+        parts.append(_text(243, y, name))
+    return _svg(580, 370 + 20 * len(models), title, parts, "large")
 
 
 def curve(
@@ -67,23 +69,24 @@ def curve(
     parts = [_text(4, 14, title)]
     for share in (0.0, 0.5, 1.0):
         value = low + share * (high - low)
-        parts.append(_line(LEFT, height(value), RIGHT, height(value), "var(--line)"))
+        parts.append(_line(LEFT, height(value), RIGHT, height(value), LINE))
         parts.append(_text(LEFT - 4, height(value) + 4, f"{value:.2f}", "end"))
     if baseline is not None:
         y = height(baseline)
-        parts.append(_line(LEFT, y, RIGHT, y, "var(--soft)", "5 4"))
+        parts.append(_line(LEFT, y, RIGHT, y, SOFT, "5 4"))
     line = " ".join(
         f"{x:.1f},{height(v):.1f}" for x, v in zip(places, values, strict=True)
     )
-    parts.append(f'<polyline points="{line}" fill="none" stroke="var(--c0)"/>')
+    colour, _ = _stroke(0)
+    parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}"/>')
     for x, name, value, (below, above) in zip(
         places, names, values, intervals, strict=True
     ):
-        parts.append(_line(x, height(below), x, height(above), "var(--c0)"))
+        parts.append(_line(x, height(below), x, height(above), colour))
         tip = html.escape(f"{name}: {value:.3f} [{below:.3f}, {above:.3f}]")
         parts.append(
             f'<circle cx="{x:.1f}" cy="{height(value):.1f}" r="3.5" '
-            f'fill="var(--c0)"><title>{tip}</title></circle>'
+            f'fill="{colour}"><title>{tip}</title></circle>'
         )
         parts.append(_slanted(x, BOTTOM + 14, name))
     return _svg(320, 200, title, parts)
@@ -110,7 +113,7 @@ def _polygon(number: int, values: Sequence[float | None]) -> list[str]:
 def _ring(share: float, num_axes: int) -> str:
     points = [_spoke(i, num_axes, share) for i in range(num_axes)]
     text = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polygon points="{text}" fill="none" stroke="var(--line)"/>'
+    return f'<polygon points="{text}" fill="none" stroke="{LINE}"/>'
 
 
 def _spoke(index: int, num_axes: int, share: float) -> tuple[float, float]:
@@ -121,7 +124,7 @@ def _spoke(index: int, num_axes: int, share: float) -> tuple[float, float]:
 
 
 def _stroke(number: int) -> tuple[str, str]:
-    return f"var(--c{number})", DASHES[number]
+    return f"var(--c{number}, {COLOURS[number]})", DASHES[number]
 
 
 def _line(
@@ -156,6 +159,7 @@ def _svg(
     mark = f' class="{kind}"' if kind else ""
     body = "".join(parts)
     return (
-        f'<svg{mark} viewBox="0 0 {width} {height}" role="img" aria-label="{name}">'
+        f'<svg{mark} viewBox="0 0 {width} {height}" width="{width}" font-size="11" '
+        f'role="img" aria-label="{name}">'
         f"{body}</svg>"
     )

@@ -100,12 +100,20 @@ def standing_out(board: Scoreboard) -> list[Block]:
     blocks += _sentences("Alarm", board.alarms, "alarms of the checks during training")
     blocks += [
         Paragraph(
-            f"Worse: {titles[change.measure]} fell behind from {change.before} to "
-            f"{change.after} by {abs(change.value):.3f}.",
+            f"Worse: {titles[change.measure]} got worse from {change.before} to "
+            f"{change.after} by {abs(change.value):.4f}.",
             "alarm",
         )
         for change in worse
     ]
+    alone = [
+        f"{titles[change.measure]} ({change.before} to {change.after})"
+        for change in unclear
+        if change.word_alone == "worse"
+    ]
+    if alone:
+        text = f"Worse by its own interval, which may be chance: {'; '.join(alone)}."
+        blocks.append(Paragraph(text, "note"))
     failed = sum(cell.num_failed for cell in board.cells)
     blocks.append(
         Paragraph(

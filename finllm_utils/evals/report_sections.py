@@ -32,9 +32,10 @@ from finllm_utils.evals.scoreboard import (
 from finllm_utils.intervals import Interval
 
 OUTSIDE = "outside the four abilities"
+CHANGE = "+.4f"  # changes of bits per byte are clear from the third place on
 CHANGE_HEAD = (
-    "measure", "stages", "change", "interval", "p, adjusted", "items better / worse",
-    "alone", "among all",
+    "measure", "models", "change", "interval", "p, adjusted",
+    "items better, worse, all", "by its interval", "verdict",
 )  # fmt: skip
 
 
@@ -251,7 +252,7 @@ def how_made(board: Scoreboard) -> list[Block]:
             f"This card makes {len(changes)} comparisons. At {alpha:.0%} each, about "
             f"{alpha * len(changes):.1f} would look clear if nothing had changed. "
             f"{alone} look clear by their own interval; {among} remain after Holm's "
-            "correction for all of them, which the last column and the summary use. "
+            "correction for all of them, which the verdicts and the summary use. "
             "No clear change does not prove that two models are equal."
         ),
         Table("Commands", ("number", "command", "figures"), rows),
@@ -264,11 +265,11 @@ def command_numbers(board: Scoreboard) -> dict[str, int]:
     return {command: number for number, command in enumerate(commands, 1)}
 
 
-def interval_text(interval: Interval | None, sign: str = "") -> str:
-    """An interval to three places, such as [0.310, 0.402]."""
+def interval_text(interval: Interval | None, form: str = ".3f") -> str:
+    """An interval such as [0.310, 0.402]."""
     if interval is None:
         return "-"
-    return f"[{interval[0]:{sign}.3f}, {interval[1]:{sign}.3f}]"
+    return f"[{interval[0]:{form}}, {interval[1]:{form}}]"
 
 
 def _figure(cell: Cell | None, numbers: Mapping[str, int]) -> Inline:
@@ -295,13 +296,14 @@ def _measure_head(measure: Measure) -> str:
 def _drawn_models(
     board: Scoreboard, scores: Mapping[str, Mapping[str, AxisScore]]
 ) -> list[str]:
-    """The last stage, the references, then earlier stages, as far as colours go."""
-    *earlier, last = board.lineage or ("",)
-    order = [last, *board.references, *reversed(earlier)]
+    """Last stage, references, first stage, then late ones, as far as colours go."""
+    stages = list(reversed(board.lineage))
+    order = [*stages[:1], *board.references, *stages[-1:], *stages[1:-1]]
+    order = list(dict.fromkeys(order))
     known = [
         m for m in order if any(s.value is not None for s in scores.get(m, {}).values())
     ]
-    return known[:COLOURS]
+    return known[: len(COLOURS)]
 
 
 def _axis_text(score: AxisScore) -> str:
@@ -330,10 +332,10 @@ def _change_rows(
         [
             titles[one.measure],
             f"{one.before} to {one.after}",
-            f"{one.value:+.3f}",
-            interval_text(one.interval, "+"),
+            f"{one.value:{CHANGE}}",
+            interval_text(one.interval, CHANGE),
             f"{one.p_value:.2g}, {one.adjusted_p:.2g}",
-            f"{one.num_gained} / {one.num_lost}",
+            f"{one.num_gained}, {one.num_lost}, {one.num_items}",
             one.word_alone,
             _word(one.word),
         ]
@@ -376,11 +378,11 @@ def _run_row(titles: Mapping[str, str], one: RunChange) -> list[Inline]:
         one.model,
         number(one.value_before, ".3f"),
         number(one.value_after, ".3f"),
-        number(one.value, "+.3f"),
-        interval_text(one.interval, "+"),
+        number(one.value, CHANGE),
+        interval_text(one.interval, CHANGE),
         number(one.adjusted_p, ".2g"),
         _word(one.word),
-        one.reason,
+        one.reason if one.num_items is None else f"{one.reason}, n={one.num_items}",
     ]
 
 

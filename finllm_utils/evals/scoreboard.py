@@ -123,6 +123,8 @@ class BoardChange:
     """What remains among all comparisons: better, worse or no clear change."""
     num_gained: int
     num_lost: int
+    num_items: int
+    """Scored in both."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

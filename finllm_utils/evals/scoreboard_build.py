@@ -75,7 +75,9 @@ def build_scoreboard(
         entrants=tuple(entrants),
         measures=tuple(measures),
         cells=cells,
-        changes=tuple(_change(key, one) for key, one in found.items()),
+        changes=tuple(
+            _change(key, one, comparisons[key]) for key, one in found.items()
+        ),
         examples=tuple(examples),
         level=level,
         alarms=None if alarms is None else tuple(alarms),
@@ -152,7 +154,9 @@ def _pairs(
     return list(pairwise(stages)), others
 
 
-def _change(key: tuple[str, str, str], one: AdjustedChange) -> BoardChange:
+def _change(
+    key: tuple[str, str, str], one: AdjustedChange, comparison: Comparison
+) -> BoardChange:
     measure, before, after = key
     return BoardChange(
         measure=measure,
@@ -166,6 +170,7 @@ def _change(key: tuple[str, str, str], one: AdjustedChange) -> BoardChange:
         word=one.word,
         num_gained=one.num_gained,
         num_lost=one.num_lost,
+        num_items=len(shared_items(comparison.before, comparison.after)),
     )
 
 

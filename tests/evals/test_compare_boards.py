@@ -1,6 +1,7 @@
 """Two runs: better, worse, unchanged, and what must not be compared."""
 
 import dataclasses
+import math
 
 import pytest
 
@@ -53,6 +54,7 @@ def test_planted_changes_are_found_and_nothing_else():
     up = changes["exam", "ppo"]
     assert up.value == pytest.approx(24 / 40) and up.reason == "by item"
     assert (up.value_before, up.value_after) == (0.3, 0.9)
+    assert (up.num_items, changes["exam", "other"].num_items) == (40, 38)
     assert up.adjusted_p == pytest.approx(8 * 2 / 2**24, rel=0.3)  # 8 to 10 remain
 
 
@@ -102,6 +104,9 @@ def test_without_records_intervals_decide():
     assert one.word == "better" and one.reason.startswith("by intervals")
     low, high = one.interval
     assert (low + high) / 2 == pytest.approx(one.value) and low > 0
+    ends = [run[0].cell("exam", "ppo").interval for run in (before, after)]
+    halves = [(high - low) / 2 for low, high in ends]
+    assert (high - low) / 2 == pytest.approx(math.hypot(*halves))
     same = compare_boards(before[0], before[0], {}, {}, **RESAMPLING)
     assert {c.word for c in same.changes} == {"no clear change"}
 

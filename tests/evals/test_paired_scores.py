@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from finllm_utils.evals.item_results import ItemResult
@@ -117,3 +118,17 @@ def test_words_hold_for_all_comparisons_together():
     odd = Comparison(scores(0, expected="A"), scores(0, expected="B"), False)
     with pytest.raises(ValueError, match="exam.*i00"):
         adjusted_changes({"exam": odd}, **RESAMPLING)
+
+
+@pytest.mark.parametrize("kind", ["right or wrong", "nats"])
+def test_models_that_are_alike_are_rarely_called_different(kind):
+    """At a level of 5%: at most 6.5% of 1,000 pairs of equal models."""
+    random = np.random.default_rng(0)
+
+    def gaps():
+        if kind == "nats":
+            return random.lognormal(4, 1, 40) * random.standard_t(3, 40)
+        first, second = random.random((2, 60)) < 0.4
+        return first.astype(float) - second
+
+    assert 0.01 < np.mean([sign_flip_test(gaps()) <= 0.05 for _ in range(1000)]) < 0.065

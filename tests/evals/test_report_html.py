@@ -16,6 +16,7 @@ from finllm_utils.evals.report_blocks import (
 )
 from finllm_utils.evals.report_charts import CENTRE_X, CENTRE_Y, RADIUS, curve, radar
 from finllm_utils.evals.report_html import report_blocks, write_report
+from finllm_utils.evals.scoreboard import read_scoreboard, write_scoreboard
 from tests.evals.small_board import EVIL, RESAMPLING, RIGHT, small_board, small_measured
 
 VOID = {"meta", "br", "link", "img"}
@@ -112,8 +113,8 @@ def test_every_number_of_the_board_is_on_both_pages(board, comparison, pages):
         assert "n=38, 2 failed" in shown
         for change in (*board.changes, *comparison.changes):
             low, high = change.interval
-            assert f"{change.value:+.3f}" in shown
-            assert f"[{low:+.3f}, {high:+.3f}]" in shown
+            assert f"{change.value:+.4f}" in shown
+            assert f"[{low:+.4f}, {high:+.4f}]" in shown
         for measure in board.measures:
             assert measure.title in shown
             assert measure.baseline is None or f"{measure.baseline:.3f}" in shown
@@ -137,8 +138,8 @@ def test_sections_and_warnings_stand_first(board, pages):
     ]
     top = pages[1].split("## Against")[0]
     assert "**Alarm: exam fell" in top and "No test items in the training data" in top
-    assert "**Worse: Finance exam fell behind from sft2 to ppo by 0.450.**" in top
-    assert "**Worse: English bpb fell behind from base to sft2 by" in top
+    assert "**Worse: Finance exam got worse from sft2 to ppo by 0.4500.**" in top
+    assert "**Worse: English bpb got worse from base to sft2 by" in top
     assert "2 figures clearly better, 2 clearly worse, 2 without" in top
     assert "2 items could not be scored" in top
     assert "made 1 of 3 measures clearly worse and 0 clearly better" in pages[1]
@@ -147,11 +148,36 @@ def test_sections_and_warnings_stand_first(board, pages):
     assert "Not measured: 中文 (Chinese), 应用 (application)" in pages[1]
 
 
+def test_names_and_commands_are_escaped_wherever_they_stand(tmp_path):
+    """Names of models, measures and commands come from users."""
+    write_scoreboard(small_board(), [], tmp_path)
+    path = tmp_path / "scoreboard.json"
+    text = path.read_text(encoding="utf-8")
+    for name in ('"ppo', '"English', '"score', '"chance', '"exam"'):
+        text = text.replace(name, f'"<i>{name[1:]}')
+    path.write_text(text, encoding="utf-8")
+    blocks = report_blocks(read_scoreboard(tmp_path))
+    page, markdown = html_page("t", blocks), markdown_page("t", blocks)
+    assert "`<i>score exam --models all`" in markdown, "code is shown as it stands"
+    for made in (page, re.sub("`[^`]*`", "&lt;i&gt;score", markdown)):
+        assert "<i>" not in made
+        for name in ("ppo", "English", "score", "chance", "exam"):
+            assert f"&lt;i&gt;{name}" in made, name
+
+
 def test_what_nobody_looked_for_is_said():
     text = markdown_page("t", report_blocks(small_board()))
     assert "Nobody looked for test items in the training data" in text
     assert "Nobody looked for alarms" in text
     assert "Against another run" not in text
+
+
+def test_a_change_that_may_be_chance_is_named_apart():
+    """5 of 40 lost: its interval leaves zero out, and 2/32 does not beat 5%."""
+    measured = small_measured(RIGHT | {("dialogue", "ppo"): 25})
+    top = markdown_page("t", report_blocks(small_board(measured))).split("## How")[0]
+    assert "may be chance: Dialogue rules (sft2 to ppo)." in top
+    assert "Worse: Dialogue" not in top
 
 
 def test_a_board_of_one_model_still_makes_a_page():
@@ -174,7 +200,8 @@ def test_markdown_shows_text_as_it_stands():
 
 
 def test_radar_puts_values_where_they_belong():
-    svg = radar(["a", "b", "c", "d"], {"m": [1.0, 0.5, -3.0, None]}, "t <&>")
+    svg = radar(["a", "b", "c", "d"], {"<m>": [1.0, 0.5, -3.0, None]}, "t <&>")
+    assert ">&lt;m&gt;</text>" in svg
     dots = [
         (float(x), float(y))
         for x, y in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', svg)
@@ -184,7 +211,9 @@ def test_radar_puts_values_where_they_belong():
         (CENTRE_X + RADIUS / 2, CENTRE_Y),  # right, halfway
         (CENTRE_X, CENTRE_Y),  # below the baseline: held to the centre
     ]
-    assert svg.count('stroke="var(--c0)"') == 3  # two sides and the legend; a gap at d
+    assert (
+        svg.count('stroke="var(--c0, #1f5fbf)"') == 3
+    )  # two sides and the legend; a gap at d
     assert 'aria-label="t &lt;&amp;&gt;"' in svg
     Page(svg)
     with pytest.raises(ValueError, match="most 6 models"):

@@ -66,6 +66,7 @@ def test_the_last_stage_is_held_against_references_on_shared_items(board):
     (one,) = board.against_references("exam")
     assert (one.before, one.after, one.word) == ("other", "ppo", "worse")
     assert one.num_lost == 16  # items 12 to 27
+    assert one.num_items == 38  # two could not be asked
     assert board.against_references("dialogue") == []
     assert len(board.changes) == 2 + 2 + 2 + 1 + 1  # steps, base to ppo, reference
 
