@@ -313,8 +313,6 @@ class EvalsConfig:
     """Resamples of an interval."""
     num_curve_documents: int = 40
     """Held-out documents a domain that 09 scores again with every stage's model."""
-    num_template_items: int = 60
-    """Four-option questions asked again under other prompts."""
     num_exam_items: int = 90
     """Dialogues and prompts of each exam in 06 that a program checks, at most."""
     num_suite_items: int = 396
@@ -329,6 +327,8 @@ class EvalsConfig:
     """Tokens of an answer in these exams."""
     choice_tolerance: float = 0.1
     """Longest option over shortest, less one."""
+    models: str = ""
+    """TOML or JSON list of more models for 09: folders, adapters, GGUF, endpoints."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

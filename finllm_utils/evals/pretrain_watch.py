@@ -6,6 +6,7 @@ whoever stops a pass by these curves tunes on nothing that is reported.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +16,14 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 from finllm_utils.config import EvalsConfig
 from finllm_utils.corpora.insurance import insurance_answers
 from finllm_utils.corpora.splits import insurance_questions
-from finllm_utils.evals.bits_per_byte import KEPT_OUT, bits_per_byte
-from finllm_utils.evals.choice import ChoiceItem, build_choice_items, choice_accuracy
+from finllm_utils.evals.bits_per_byte import KEPT_OUT, BitsPerByte, bits_per_byte
+from finllm_utils.evals.choice import (
+    ChoiceItem,
+    ChoiceResult,
+    build_choice_items,
+    choice_accuracy,
+)
+from finllm_utils.evals.monitor import Probe, Scored
 from finllm_utils.records import Document, read_records
 from finllm_utils.train.mixture import DOMAINS
 
@@ -72,27 +79,59 @@ class PretrainWatch:
     def __call__(self, step: int, model: LlamaForCausalLM) -> dict[str, float]:
         """Scores ``model`` as it is after ``step``."""
         values = {
-            f"bpb/{domain}": bits_per_byte(
-                model,
-                self._tokenizer,
-                part,
-                window=self._window,
-                batch_tokens=self._batch_tokens,
-                num_bootstrap=1,
-                seed=0,
-            ).value
-            for domain, part in self.documents.items()
+            f"bpb/{domain}": self.text(domain, model).value for domain in self.documents
         }
         if self.items:
-            found = choice_accuracy(
-                model,
-                self._tokenizer,
-                self.items,
-                prompt="plain",
-                batch_tokens=self._batch_tokens,
-            )
-            values["score/insurance_choice"] = found.accuracy
+            values["score/insurance_choice"] = self.choice(model).accuracy
         return values
+
+    def text(self, domain: str, model: LlamaForCausalLM) -> BitsPerByte:
+        """Bits per byte on the watched documents of a domain."""
+        return bits_per_byte(
+            model,
+            self._tokenizer,
+            self.documents[domain],
+            window=self._window,
+            batch_tokens=self._batch_tokens,
+            num_bootstrap=1,
+            seed=0,
+        )
+
+    def choice(self, model: LlamaForCausalLM) -> ChoiceResult:
+        """The watched questions, asked in plain text."""
+        return choice_accuracy(
+            model,
+            self._tokenizer,
+            self.items,
+            prompt="plain",
+            batch_tokens=self._batch_tokens,
+        )
+
+    def probes(self, allowed_loss: float) -> list[Probe]:
+        """What a ``Monitor`` reads from the same texts and questions.
+
+        Args: allowed_loss is the share of bits per byte that a stage may cost.
+        """
+
+        def text_probe(domain: str) -> Probe:
+            def score(model: LlamaForCausalLM) -> Scored:
+                found = self.text(domain, model)
+                bits = [size * math.log(2) for size in found.document_bytes]
+                return Scored(values=found.document_nats, weights=bits)
+
+            return Probe(
+                name=f"bpb/{domain}",
+                score=score,
+                lower_is_better=True,
+                allowed_loss=allowed_loss,
+            )
+
+        questions = Probe(
+            name="score/insurance_choice",
+            score=lambda model: Scored(values=self.choice(model).hits),
+        )
+        texts = [text_probe(domain) for domain in self.documents]
+        return [*texts, questions] if self.items else texts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
