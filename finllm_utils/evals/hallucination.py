@@ -13,6 +13,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from unicodedata import normalize
@@ -27,11 +28,11 @@ from finllm_utils.data.citations import (
     short_name,
 )
 from finllm_utils.data.figures import figures_in_full, in_full
-from finllm_utils.data.instruction_formats import require_new_id
 from finllm_utils.data.wordings import chinese_number, fill, sentences
+from finllm_utils.evals.item_files import checked, read_items_of
 from finllm_utils.evals.multiturn import Reply
 from finllm_utils.intervals import Interval, wilson_interval
-from finllm_utils.records import ChatTurn, numbered_lines
+from finllm_utils.records import ChatTurn
 
 DATA_FILES = ("data_samples/exams",)
 LACKING = ("missing_figure", "future", "private", "not_in_text", "not_shown")
@@ -235,19 +236,7 @@ def read_items(path: Path, kind: type[Item]) -> tuple[Item, ...]:
     Raises: ValueError naming file, line and item for wrong fields, an id that comes
     twice, or an item with a fault.
     """
-    items: list[Item] = []
-    seen: dict[str, str] = {}
-    for number, row in numbered_lines(Path(path)):
-        where = f"{path}, line {number}"
-        try:
-            item = kind(**row)
-        except TypeError as error:  # names the field that is missing or unknown
-            raise ValueError(f"{where}: {error}") from error
-        require_new_id(item.id, where, seen)
-        if fault := item.fault():
-            raise ValueError(f"{where}: {item.id}: {fault}")
-        items.append(item)
-    return tuple(items)
+    return read_items_of(path, partial(checked, kind))
 
 
 @dataclass(frozen=True, slots=True)
