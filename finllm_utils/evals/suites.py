@@ -5,8 +5,7 @@ scores by likelihood needs the weights; of the exam, models that only answer are
 in words. Chat suites are put to models that were taught to chat.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 
 from finllm_utils.config import EvalsConfig
@@ -29,34 +28,10 @@ from finllm_utils.evals.prompts import (
     user_prompt,
 )
 from finllm_utils.evals.statute_exam import statute_exam
+from finllm_utils.evals.suite import Suite
 from finllm_utils.records import ExamItem
 
 MAX_CANDIDATE_CHARS = 120  # a longer answer costs the most to score
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Suite:
-    """One suite at the size of a profile."""
-
-    name: str
-    title: str
-    axis: str
-    """A key of ``scoreboard.AXES``."""
-    run: Callable[[Answering], list[ItemResult]]
-    questions: dict[str, str]
-    """Item to question, for those who look at what changed."""
-    baseline: float
-    """What the named rule earns without any model."""
-    baseline_name: str
-    needs: str = ""
-    """weights, chat, or nothing."""
-
-    def takes(self, model: Answering) -> bool:
-        """Whether ``model`` can be asked: it has weights, or was taught to chat."""
-        local = isinstance(model, LocalModel)
-        if self.needs == "weights":
-            return local
-        return self.needs != "chat" or not local or model.chat
 
 
 def course_suites(cfg: EvalsConfig, seed: int) -> dict[str, Suite]:
