@@ -15,10 +15,9 @@ from finllm_utils.evals import answer_selection as selection
 from finllm_utils.evals import choice, following, multiturn, safety
 from finllm_utils.evals.bits_per_byte import spread_sample
 from finllm_utils.evals.exam import chance_level, read_exam
-from finllm_utils.evals.exam_run import run_exam
-from finllm_utils.evals.exam_scoring import Asking, score_exam
+from finllm_utils.evals.exam_run import ask_exam
 from finllm_utils.evals.item_results import ItemResult
-from finllm_utils.evals.local_models import LocalModel, require_weights
+from finllm_utils.evals.local_models import require_weights
 from finllm_utils.evals.prompts import (
     Answering,
     Asked,
@@ -63,24 +62,11 @@ def _finance_exam(number: int) -> list[ExamItem]:
 def _exam_suite(
     name: str, title: str, items: Sequence[ExamItem], batch_tokens: int
 ) -> Suite:
-    def run(model: Answering) -> list[ItemResult]:
-        if not isinstance(model, LocalModel):
-            return run_exam(model, items, suite=name)
-        return score_exam(
-            model.network,
-            model.tokenizer,
-            items,
-            name=model.name,
-            batch_tokens=batch_tokens,
-            asking=Asking(chat=model.chat),
-            suite=name,
-        ).results
-
     return Suite(
         name=name,
         title=title,
         axis="finance",
-        run=run,
+        run=lambda model: ask_exam(model, items, batch_tokens=batch_tokens, suite=name),
         questions={item.id: item.question for item in items},
         baseline=chance_level(items),
         baseline_name="chance",
