@@ -134,6 +134,8 @@ def _toy_tuning() -> dict[str, typing.Any]:
             num_suite_items=132,
             num_selection_questions=20,
             num_selection_negatives=50,
+            num_numeric_items=25,
+            num_paraphrase_groups=12,
             num_accept_items=64,
             max_exam_tokens=48,
         ),

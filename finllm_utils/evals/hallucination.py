@@ -35,6 +35,7 @@ from finllm_utils.intervals import Interval, wilson_interval
 from finllm_utils.records import ChatTurn
 
 DATA_FILES = ("data_samples/exams",)
+FOLDER = Path(__file__).resolve().parents[2] / DATA_FILES[0]
 LACKING = ("missing_figure", "future", "private", "not_in_text", "not_shown")
 """Why there is no answer; not_shown: a contract or product nowhere to be seen."""
 _LAW_OR_ARTICLE = re.compile(f"{TITLE}|{ARTICLE.pattern}")
@@ -320,18 +321,22 @@ class Exam:
             raise ValueError(f"an exam needs {parts} and passages")
 
 
+def refusals_of(questions: Sequence[Question]) -> list[str]:
+    """Wordings that refuse: any that some unanswerable item takes for one."""
+    lacking = [item for item in questions if not item.answerable]
+    return sorted({phrase for item in lacking for phrase in item.must[0]})
+
+
 def hallucination(reply: Reply, exam: Exam) -> Hallucination:
     """Asks everything at once and scores the answers.
 
-    A refusal is any wording that some unanswerable item takes for one.
     Raises: ValueError when the number of answers is not that of the questions.
     """
     items = [*exam.statutes, *exam.questions, *exam.passages]
     answers = reply([[ChatTurn(role="user", content=item.prompt)] for item in items])
     if len(answers) != len(items):
         raise ValueError(f"{len(answers)} answers to {len(items)} questions")
-    lacking = [item for item in exam.questions if not item.answerable]
-    refusals = sorted({phrase for item in lacking for phrase in item.must[0]})
+    refusals = refusals_of(exam.questions)
     found: dict[str, list[bool]] = {}
     needs = {StatutePrompt: (exam.book,), Question: (refusals,), Passage: ()}
     for item, answer in zip(items, answers, strict=True):

@@ -16,8 +16,10 @@ from finllm_utils.evals import choice, following, multiturn, safety
 from finllm_utils.evals.bits_per_byte import spread_sample
 from finllm_utils.evals.exam import chance_level, read_exam
 from finllm_utils.evals.exam_run import ask_exam
+from finllm_utils.evals.hallucination_suite import hallucination_suite
 from finllm_utils.evals.item_results import ItemResult
 from finllm_utils.evals.local_models import require_weights
+from finllm_utils.evals.numeric_suite import numeric_suite
 from finllm_utils.evals.prompts import (
     Answering,
     Asked,
@@ -26,6 +28,7 @@ from finllm_utils.evals.prompts import (
     run_suite,
     user_prompt,
 )
+from finllm_utils.evals.stability_suite import stability_suite
 from finllm_utils.evals.statute_exam import statute_exam
 from finllm_utils.evals.suite import Suite
 from finllm_utils.records import ExamItem
@@ -50,6 +53,9 @@ def course_suites(cfg: EvalsConfig, seed: int) -> dict[str, Suite]:
         _following_suite(cfg),
         _dialogue_suite(cfg),
         _safety_suite(cfg),
+        numeric_suite(cfg.num_numeric_items, cfg.max_exam_tokens),
+        stability_suite(cfg.num_paraphrase_groups, cfg.max_exam_tokens),
+        hallucination_suite(cfg.num_exam_items, cfg.max_exam_tokens, seed),
     ]
     return {suite.name: suite for suite in suites}
 
