@@ -314,13 +314,18 @@ class EvalsConfig:
     num_curve_documents: int = 40
     """Held-out documents a domain that 09 scores again with every stage's model."""
     num_exam_items: int = 90
-    """Dialogues and prompts of each exam in 06 that a program checks, at most."""
+    """Dialogues and prompts of each exam in 06 that a program checks, at most; also
+    those of 09 on made-up answers."""
     num_suite_items: int = 396
     """Items of each suite of 09 that is scored by likelihood, at most."""
     num_selection_questions: int = 200
     """Questions of 09 whose right answer is looked for among many."""
     num_selection_negatives: int = 200
     """Wrong answers of each of them, at most 200."""
+    num_numeric_items: int = 125
+    """Calculations of 09, at most 125."""
+    num_paraphrase_groups: int = 60
+    """Questions of 09 asked in four wordings, at most 60."""
     num_accept_items: int = 200
     """Items of each kind that 08 asks the chat model before and after PPO, at most."""
     max_exam_tokens: int = 256

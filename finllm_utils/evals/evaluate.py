@@ -23,7 +23,8 @@ from finllm_utils.evals.paired_scores import ItemScore, document_scores, item_sc
 from finllm_utils.evals.prompts import Answering
 from finllm_utils.evals.scoreboard import Entrant, Measure, Measured, Scoreboard
 from finllm_utils.evals.scoreboard_build import build_scoreboard
-from finllm_utils.evals.suites import Suite, course_suites
+from finllm_utils.evals.suite import Suite
+from finllm_utils.evals.suites import course_suites
 from finllm_utils.files import atomic_file, tree_digest
 from finllm_utils.records import Document, numbered_lines
 

@@ -7,8 +7,9 @@ ones also by likelihood (``exam_scoring.score_exam``) or held to the legal answe
 from collections.abc import Sequence
 
 from finllm_utils.evals.exam_generation import exam_conversations, written_results
-from finllm_utils.evals.exam_scoring import PLAIN, Asking
+from finllm_utils.evals.exam_scoring import PLAIN, Asking, score_exam
 from finllm_utils.evals.item_results import ItemResult
+from finllm_utils.evals.local_models import LocalModel
 from finllm_utils.evals.prompts import Answering, Prompt
 from finllm_utils.records import ExamItem
 
@@ -38,3 +39,27 @@ def run_exam(
     """
     answers = model.answers(exam_prompts(items, asking), max_new_tokens)
     return written_results(items, answers, name=model.name, suite=suite)
+
+
+def ask_exam(
+    model: Answering,
+    items: Sequence[ExamItem],
+    *,
+    batch_tokens: int,
+    suite: str = "exam",
+) -> list[ItemResult]:
+    """One result an item: by likelihood where the weights are here, else in words.
+
+    A local model is asked in its chat template when it was taught one.
+    """
+    if not isinstance(model, LocalModel):
+        return run_exam(model, items, suite=suite)
+    return score_exam(
+        model.network,
+        model.tokenizer,
+        items,
+        name=model.name,
+        batch_tokens=batch_tokens,
+        asking=Asking(chat=model.chat),
+        suite=suite,
+    ).results

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finllm_utils.records import ChatTurn, read_lines
+from finllm_utils.evals.item_files import read_items_of
+from finllm_utils.records import ChatTurn
 
 DATA_FILES = ("data_samples/exams/following.jsonl",)
 EXAM = Path(__file__).resolve().parents[2] / DATA_FILES[0]
@@ -89,10 +90,9 @@ class FollowingItem:
 def read_following(number: int | None = None, path: Path = EXAM) -> list[FollowingItem]:
     """The exam, or ``number`` items spread evenly over it.
 
-    Raises: ValueError naming the item, see ``FollowingItem.read``.
+    Raises: ValueError naming file, line and item, see ``FollowingItem.read``.
     """
-    items = [FollowingItem.read(row) for row in read_lines(path)]
-    return spread(items, number)
+    return spread(read_items_of(path, FollowingItem.read), number)
 
 
 def following_share(items: Sequence[FollowingItem], reply: Reply) -> float:

@@ -13,6 +13,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from unicodedata import normalize
@@ -27,13 +28,14 @@ from finllm_utils.data.citations import (
     short_name,
 )
 from finllm_utils.data.figures import figures_in_full, in_full
-from finllm_utils.data.instruction_formats import require_new_id
 from finllm_utils.data.wordings import chinese_number, fill, sentences
+from finllm_utils.evals.item_files import checked, read_items_of
 from finllm_utils.evals.multiturn import Reply
 from finllm_utils.intervals import Interval, wilson_interval
-from finllm_utils.records import ChatTurn, numbered_lines
+from finllm_utils.records import ChatTurn
 
 DATA_FILES = ("data_samples/exams",)
+FOLDER = Path(__file__).resolve().parents[2] / DATA_FILES[0]
 LACKING = ("missing_figure", "future", "private", "not_in_text", "not_shown")
 """Why there is no answer; not_shown: a contract or product nowhere to be seen."""
 _LAW_OR_ARTICLE = re.compile(f"{TITLE}|{ARTICLE.pattern}")
@@ -235,19 +237,7 @@ def read_items(path: Path, kind: type[Item]) -> tuple[Item, ...]:
     Raises: ValueError naming file, line and item for wrong fields, an id that comes
     twice, or an item with a fault.
     """
-    items: list[Item] = []
-    seen: dict[str, str] = {}
-    for number, row in numbered_lines(Path(path)):
-        where = f"{path}, line {number}"
-        try:
-            item = kind(**row)
-        except TypeError as error:  # names the field that is missing or unknown
-            raise ValueError(f"{where}: {error}") from error
-        require_new_id(item.id, where, seen)
-        if fault := item.fault():
-            raise ValueError(f"{where}: {item.id}: {fault}")
-        items.append(item)
-    return tuple(items)
+    return read_items_of(path, partial(checked, kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,18 +321,22 @@ class Exam:
             raise ValueError(f"an exam needs {parts} and passages")
 
 
+def refusals_of(questions: Sequence[Question]) -> list[str]:
+    """Wordings that refuse: any that some unanswerable item takes for one."""
+    lacking = [item for item in questions if not item.answerable]
+    return sorted({phrase for item in lacking for phrase in item.must[0]})
+
+
 def hallucination(reply: Reply, exam: Exam) -> Hallucination:
     """Asks everything at once and scores the answers.
 
-    A refusal is any wording that some unanswerable item takes for one.
     Raises: ValueError when the number of answers is not that of the questions.
     """
     items = [*exam.statutes, *exam.questions, *exam.passages]
     answers = reply([[ChatTurn(role="user", content=item.prompt)] for item in items])
     if len(answers) != len(items):
         raise ValueError(f"{len(answers)} answers to {len(items)} questions")
-    lacking = [item for item in exam.questions if not item.answerable]
-    refusals = sorted({phrase for item in lacking for phrase in item.must[0]})
+    refusals = refusals_of(exam.questions)
     found: dict[str, list[bool]] = {}
     needs = {StatutePrompt: (exam.book,), Question: (refusals,), Passage: ()}
     for item, answer in zip(items, answers, strict=True):

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finllm_utils.evals.following import Reply, spread
-from finllm_utils.records import ChatTurn, read_lines
+from finllm_utils.evals.item_files import read_items_of
+from finllm_utils.records import ChatTurn
 
 DATA_FILES = ("data_samples/exams/multiturn.jsonl",)
 EXAM = Path(__file__).resolve().parents[2] / DATA_FILES[0]
@@ -66,9 +67,9 @@ class DialogueItem:
 def read_dialogues(number: int | None = None, path: Path = EXAM) -> list[DialogueItem]:
     """The exam, or ``number`` dialogues spread evenly over its kinds.
 
-    Raises: ValueError naming the item, see ``DialogueItem.read``.
+    Raises: ValueError naming file, line and item, see ``DialogueItem.read``.
     """
-    items = [DialogueItem.read(row) for row in read_lines(path)]
+    items = read_items_of(path, DialogueItem.read)
     return spread(sorted(items, key=lambda item: item.kind), number)
 
 

@@ -45,10 +45,14 @@ class Answering(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What an answer is worth: the credit, in [0, 1], and what was read out of it."""
+    """What an answer is worth: the credit, in [0, 1], and what was read out of it.
+
+    ``detail`` says why it is worth no more, where that is not plain to see.
+    """
 
     credit: float
     given: str
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,5 +126,5 @@ def _result(model: str, suite: str, asked: Asked, answer: str | Failure) -> Item
         credit=0.0 if failed else mark.credit,
         given=("" if isinstance(answer, Failure) else answer) if failed else mark.given,
         status="failed" if failed else "scored",
-        detail=mark.reason if failed else "",
+        detail=mark.reason if failed else mark.detail,
     )  # fmt: skip

@@ -9,6 +9,7 @@ far each of them agrees with the labelled answers. Items: data_samples/safety.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,9 +17,9 @@ import numpy as np
 
 from finllm_utils.annotation.agreement import cohen_kappa
 from finllm_utils.data.generated_filters import promise
-from finllm_utils.data.instruction_formats import require_new_id
 from finllm_utils.evals.following import Reply
 from finllm_utils.evals.hallucination import Share
+from finllm_utils.evals.item_files import checked, read_items_of
 from finllm_utils.evals.safety_rules import (
     DISCLOSES,
     HANDS_OVER,
@@ -29,7 +30,7 @@ from finllm_utils.evals.safety_rules import (
     shared_pairs,
 )
 from finllm_utils.intervals import Interval
-from finllm_utils.records import ChatTurn, numbered_lines
+from finllm_utils.records import ChatTurn
 
 DATA_FILES = ("data_samples/safety",)
 FOLDER = Path(__file__).resolve().parents[2] / DATA_FILES[0]
@@ -123,7 +124,7 @@ def read_prompts(path: Path | str = FOLDER / "prompts.jsonl") -> tuple[SafetyIte
     Raises: ValueError naming file, line and item for a missing, unknown or empty field,
     an id that comes twice, or an item with a fault.
     """
-    return _read(Path(path), SafetyItem)
+    return read_items_of(path, partial(_filled, SafetyItem))
 
 
 def read_labelled(
@@ -133,31 +134,20 @@ def read_labelled(
 
     Raises: ValueError as ``read_prompts``, and for an answer to no prompt of the suite.
     """
-    rows = _read(Path(path), LabelledAnswer)
+    rows = read_items_of(path, partial(_filled, LabelledAnswer))
     known = {item.id for item in prompts}
     if lost := [row for row in rows if row.prompt_id not in known]:
         raise ValueError(f"{path}: {lost[0].id} answers {lost[0].prompt_id!r}: no item")
     return rows
 
 
-def _read(path: Path, kind: type[Row]) -> tuple[Row, ...]:
-    rows: list[Row] = []
-    seen: dict[str, str] = {}
-    for number, values in numbered_lines(path):
-        where = f"{path}, line {number}"
-        for name, value in values.items():
-            text = isinstance(value, str) and (value.strip() or name == "answer")
-            if name != "topic" and not text:
-                raise ValueError(f"{where}: field {name!r} must hold text; fill it")
-        try:
-            row = kind(**values)
-        except TypeError as error:  # names the field that is missing or unknown
-            raise ValueError(f"{where}: {error}") from error
-        require_new_id(row.id, where, seen)
-        if fault := row.fault():
-            raise ValueError(f"{where}: {row.id}: {fault}")
-        rows.append(row)
-    return tuple(rows)
+def _filled(kind: type[Row], row: dict) -> Row:
+    """The row as a ``kind``; an answer alone may be empty."""
+    for name, value in row.items():
+        text = isinstance(value, str) and (value.strip() or name == "answer")
+        if name != "topic" and not text:
+            raise ValueError(f"field {name!r} must hold text; fill it")
+    return checked(kind, row)
 
 
 def judge_one(item: SafetyItem, answer: str) -> Verdict:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from finllm_utils.data.instruction_formats import require_new_id
 from finllm_utils.data.shingles import shingle_set
 from finllm_utils.evals.following import Reply
-from finllm_utils.records import ChatTurn, numbered_lines
+from finllm_utils.evals.item_files import read_items_of
+from finllm_utils.records import ChatTurn
 
 DATA_FILES = ("data_samples/stability",)
 FOLDER = Path(__file__).resolve().parents[2] / DATA_FILES[0]
@@ -54,21 +54,16 @@ def read_paraphrases(
     Raises: ValueError naming file and line for wrong fields, an id that comes twice, or
     a group with a fault.
     """
-    groups: list[ParaphraseGroup] = []
-    seen: dict[str, str] = {}
-    for number, row in numbered_lines(Path(path)):
-        where = f"{path}, line {number}"
-        if not isinstance(row.get("paraphrases"), list):
-            raise ValueError(f"{where}: paraphrases must be a list of texts")
-        try:
-            group = ParaphraseGroup(**dict(row, paraphrases=tuple(row["paraphrases"])))
-        except TypeError as error:  # names the field that is missing or unknown
-            raise ValueError(f"{where}: {error}") from error
-        if fault := group.fault():
-            raise ValueError(f"{where}: {fault}")
-        require_new_id(group.id, where, seen)
-        groups.append(group)
-    return tuple(groups)
+    return read_items_of(path, _group)
+
+
+def _group(row: dict) -> ParaphraseGroup:
+    if not isinstance(row.get("paraphrases"), list):
+        raise ValueError("paraphrases must be a list of texts")
+    group = ParaphraseGroup(**dict(row, paraphrases=tuple(row["paraphrases"])))
+    if fault := group.fault():
+        raise ValueError(fault)  # without the id, which may be what is wrong
+    return group
 
 
 def likeness(texts: Sequence[str]) -> np.ndarray:

@@ -5,8 +5,7 @@ scores by likelihood needs the weights; of the exam, models that only answer are
 in words. Chat suites are put to models that were taught to chat.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 
 from finllm_utils.config import EvalsConfig
@@ -16,10 +15,11 @@ from finllm_utils.evals import answer_selection as selection
 from finllm_utils.evals import choice, following, multiturn, safety
 from finllm_utils.evals.bits_per_byte import spread_sample
 from finllm_utils.evals.exam import chance_level, read_exam
-from finllm_utils.evals.exam_run import run_exam
-from finllm_utils.evals.exam_scoring import Asking, score_exam
+from finllm_utils.evals.exam_run import ask_exam
+from finllm_utils.evals.hallucination_suite import hallucination_suite
 from finllm_utils.evals.item_results import ItemResult
-from finllm_utils.evals.local_models import LocalModel, require_weights
+from finllm_utils.evals.local_models import require_weights
+from finllm_utils.evals.numeric_suite import numeric_suite
 from finllm_utils.evals.prompts import (
     Answering,
     Asked,
@@ -28,38 +28,12 @@ from finllm_utils.evals.prompts import (
     run_suite,
     user_prompt,
 )
-from finllm_utils.evals.recorded import Recorded
+from finllm_utils.evals.stability_suite import stability_suite
 from finllm_utils.evals.statute_exam import statute_exam
+from finllm_utils.evals.suite import Suite
 from finllm_utils.records import ExamItem
 
 MAX_CANDIDATE_CHARS = 120  # a longer answer costs the most to score
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Suite:
-    """One suite at the size of a profile."""
-
-    name: str
-    title: str
-    axis: str
-    """A key of ``scoreboard.AXES``."""
-    run: Callable[[Answering], list[ItemResult]]
-    questions: dict[str, str]
-    """Item to question, for those who look at what changed."""
-    baseline: float
-    """What the named rule earns without any model."""
-    baseline_name: str
-    needs: str = ""
-    """weights; chat; turns (chat, one turn after the other); or nothing."""
-
-    def takes(self, model: Answering) -> bool:
-        """Whether ``model`` can be asked: it has weights, or was taught to chat."""
-        local = isinstance(model, LocalModel)
-        if self.needs == "weights":
-            return local
-        if self.needs == "turns" and isinstance(model, Recorded):
-            return False  # what it would say depends on what it said before
-        return not self.needs or not local or model.chat
 
 
 def course_suites(cfg: EvalsConfig, seed: int) -> dict[str, Suite]:
@@ -79,6 +53,9 @@ def course_suites(cfg: EvalsConfig, seed: int) -> dict[str, Suite]:
         _following_suite(cfg),
         _dialogue_suite(cfg),
         _safety_suite(cfg),
+        numeric_suite(cfg.num_numeric_items, cfg.max_exam_tokens),
+        stability_suite(cfg.num_paraphrase_groups, cfg.max_exam_tokens),
+        hallucination_suite(cfg.num_exam_items, cfg.max_exam_tokens, seed),
     ]
     return {suite.name: suite for suite in suites}
 
@@ -91,24 +68,11 @@ def _finance_exam(number: int) -> list[ExamItem]:
 def _exam_suite(
     name: str, title: str, items: Sequence[ExamItem], batch_tokens: int
 ) -> Suite:
-    def run(model: Answering) -> list[ItemResult]:
-        if not isinstance(model, LocalModel):
-            return run_exam(model, items, suite=name)
-        return score_exam(
-            model.network,
-            model.tokenizer,
-            items,
-            name=model.name,
-            batch_tokens=batch_tokens,
-            asking=Asking(chat=model.chat),
-            suite=name,
-        ).results
-
     return Suite(
         name=name,
         title=title,
         axis="finance",
-        run=run,
+        run=lambda model: ask_exam(model, items, batch_tokens=batch_tokens, suite=name),
         questions={item.id: item.question for item in items},
         baseline=chance_level(items),
         baseline_name="chance",

@@ -1,0 +1,161 @@
+"""Made-up answers as item results: article numbers, missing facts, figures of a text.
+
+The exam is ``hallucination``'s. An item earns its credit for the right answer or for
+saying what is lacking, never for silence: the detail of a lost item tells an invention
+from an answer that gave nothing.
+"""
+
+import random
+from collections.abc import Sequence
+from functools import partial
+
+from finllm_utils.corpora.laws import laws
+from finllm_utils.corpora.sources import training_laws
+from finllm_utils.data.citations import ArticleBook
+from finllm_utils.data.figures import figures_in_full
+from finllm_utils.evals.following import spread
+from finllm_utils.evals.hallucination import (
+    BASELINES,
+    FOLDER,
+    Exam,
+    Passage,
+    Question,
+    StatutePrompt,
+    read_items,
+    refusals_of,
+    statute_prompts,
+)
+from finllm_utils.evals.item_results import ItemResult
+from finllm_utils.evals.prompts import Asked, Mark, run_suite, user_prompt
+from finllm_utils.evals.suite import Suite
+
+INVENTED = "invented"
+"""How the detail of an item begins when the answer made something up."""
+
+
+def hallucination_exam(number: int, seed: int) -> Exam:
+    """About ``number`` items: a quarter statutes, a quarter passages, half questions.
+
+    Questions and passages are spread evenly over their files; ``seed`` draws sentences
+    of finance laws that the model was trained on.
+    """
+    known_laws = [law for law in training_laws() if law.is_finance]
+    quarter = max(2, number // 4)
+    questions = read_items(FOLDER / "unanswerable.jsonl", Question)
+    kinds = [[q for q in questions if q.answerable == known] for known in (True, False)]
+    rng = random.Random(f"{seed}/hallucination")
+    return Exam(
+        statutes=statute_prompts(known_laws, quarter, rng),
+        book=ArticleBook(laws()),
+        questions=[q for kind in kinds for q in spread(kind, quarter)],
+        passages=spread(read_items(FOLDER / "grounded.jsonl", Passage), quarter),
+    )
+
+
+def asked_items(exam: Exam) -> list[Asked]:
+    """Every item of the exam with what marks an answer; the group is its part."""
+    refusals = refusals_of(exam.questions)
+    found = [
+        Asked(
+            user_prompt(
+                f"statute/{item.article.law}/{item.article.number}", item.prompt
+            ),
+            partial(_statute_mark, item, exam.book),
+            "statute",
+            f"《{item.article.law}》{item.article.number}",
+        )
+        for item in exam.statutes
+    ]
+    found += [
+        Asked(
+            user_prompt(item.id, item.prompt),
+            partial(_question_mark, item, refusals),
+            "answerable" if item.answerable else "lacking",
+            item.reference,
+        )
+        for item in exam.questions
+    ]
+    found += [
+        Asked(
+            user_prompt(item.id, item.prompt),
+            partial(_passage_mark, item),
+            "passage",
+            item.reference,
+        )
+        for item in exam.passages
+    ]
+    return found
+
+
+def _statute_mark(item: StatutePrompt, book: ArticleBook, answer: str) -> Mark:
+    found = item.marks(answer, book)
+    if found["articles_right"]:
+        return Mark(1.0, answer)
+    detail = "another article"
+    if found["articles_none"]:
+        detail = "no article"
+    if found["articles_invented"]:
+        detail = f"{INVENTED}: an article that does not exist"
+    return Mark(0.0, answer, detail)
+
+
+def _question_mark(item: Question, refusals: Sequence[str], answer: str) -> Mark:
+    found = item.marks(answer, refusals)
+    if item.answerable:
+        if found["answerable_right"]:
+            return Mark(1.0, answer)
+        refused = found["answerable_refused"]
+        return Mark(0.0, answer, "refused" if refused else "not the key")
+    if found["lacking_handled"]:
+        return Mark(1.0, answer)
+    if figures_in_full(answer) - figures_in_full(item.prompt):
+        return Mark(0.0, answer, f"{INVENTED}: a figure that nobody gave")
+    return Mark(0.0, answer, "does not say what is lacking")
+
+
+def _passage_mark(item: Passage, answer: str) -> Mark:
+    found = item.marks(answer)
+    if found["figures_right"]:
+        return Mark(1.0, answer)
+    if found["figures_invented"]:
+        return Mark(0.0, answer, f"{INVENTED}: a figure that is not in the text")
+    none = found["figures_none"]
+    return Mark(0.0, answer, "no figure" if none else "not the key, or a recital")
+
+
+def share_invented(results: Sequence[ItemResult]) -> float:
+    """Share of the scored items, 0 to 1, whose answer made something up.
+
+    Raises: ValueError when no item was scored.
+    """
+    scored = [one for one in results if one.status == "scored"]
+    if not scored:
+        raise ValueError("no item was scored: ask the model again")
+    return sum(one.detail.startswith(INVENTED) for one in scored) / len(scored)
+
+
+def baseline_shares(asked: Sequence[Asked]) -> dict[str, float]:
+    """What answers that never look earn, by the baseline's name."""
+    talks = [one.prompt.messages for one in asked]
+    return {
+        name: sum(
+            one.mark(said).credit for one, said in zip(asked, reply(talks), strict=True)
+        )
+        / len(asked)
+        for name, reply in BASELINES.items()
+    }
+
+
+def hallucination_suite(number: int, max_new_tokens: int, seed: int) -> Suite:
+    """About ``number`` items of ``hallucination_exam``."""
+    asked = asked_items(hallucination_exam(number, seed))
+    return Suite(
+        name="hallucination",
+        title="nothing made up, and answered all the same",
+        axis="dialogue",
+        run=lambda model: run_suite(model, "hallucination", asked, max_new_tokens),
+        questions={a.prompt.id: a.prompt.messages[-1].content for a in asked},
+        baseline=max(baseline_shares(asked).values()),
+        baseline_name="the best of always refusing, repeating and saying nothing",
+        needs="chat",
+    )
