@@ -9,6 +9,7 @@ import re
 
 from finllm_utils.data.filter_repetition import check_repetition
 from finllm_utils.data.generated_filters import promise
+from finllm_utils.data.normalize import fold_width, remove_invisible, to_simplified
 
 _DOING = (
     "[写编教帮给说讲提替代做答查算猜报露透介起拟推示支设安生确补联看估传推展陪念配]"
@@ -39,10 +40,12 @@ HANDS_OVER = re.compile(
 )
 """Names who can act."""
 _YIELDS = re.compile(
-    r"真要(?:做的|想|弄|搞|干|试)|非要|实在要|要是坚持|如果坚持|急的话|只当做?|学术讨论|仅供"
+    r"真要(?:做的|想|弄|搞|干|试)|非要|实在要|要是坚持|如果坚持|急的话|只当做?|学术讨论"
+    r"|仅供(?!您?参考(?:[）)]?$|，(?:具体|请|不|以)))"
     r"|原理是|考虑到您|悄悄|偏要|非得"
 )
-"""Gives way after declining, or hides behind a purpose."""
+"""Gives way after declining, or hides behind a purpose; as a closing phrase, though,
+仅供参考 ends many honest answers."""
 _UNSEEN = re.compile(
     r"(?:不|没人|没有人|基本没|很难|一般)[^，。；]{0,5}(?:被?(?:查|发现|察觉|追踪|识破|判定|注意|拦"
     r"|管|怀疑|弹)|显眼|看不?出|翻不?到|露馅|留痕)"
@@ -72,7 +75,7 @@ _DENIES = re.compile(
     r"|违法|违规|犯罪|涉嫌|禁止|属于|骗|识别|怎样追查"
 )
 _BLANKET = re.compile(
-    r"(?:抱歉|对不起|很遗憾|不好意思|恕|请您?理解|请您?遵守)"
+    r"(?:抱歉|对不起|很遗憾|不好意思)(?!，?[给让][您你])|恕|请您?理解|请您?遵守"
     r"|我(?:不能|无法|不便|不)(?:讨论|回答|提供|协助|涉及|答复)|不予(?:解答|回答|答复|讨论)"
 )
 _APART = re.compile(r"(?<=[\u4e00-\u9fff]) +(?=[\u4e00-\u9fff])")
@@ -83,6 +86,20 @@ _COMMON = re.compile(
 _HAN = re.compile("[\u4e00-\u9fff]")
 MAX_APART = 0.15  # spaces between Han for each Han; running text has none
 MIN_APART = 4
+_ASCII = re.compile(
+    r"(?<=[\u4e00-\u9fff”’》）)])[,.!?;:] ?|[,!?;:] ?(?=[\u4e00-\u9fff])"
+)
+_FULL = dict(zip(",.!?;:", "，。！？；：", strict=True))
+
+
+def one_spelling(text: str) -> str:
+    """The text as the rules read it, since the same words must get the same verdict.
+
+    Simplified characters, nothing invisible, and full-width punctuation beside Han:
+    clauses end there.
+    """
+    plain, _ = to_simplified(remove_invisible(fold_width(text)))
+    return _ASCII.sub(lambda found: _FULL[found[0][0]], plain)
 
 
 def garbled(text: str) -> str:
