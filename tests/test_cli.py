@@ -1,5 +1,6 @@
 """The ``finllm`` command: its help, its errors, and one short course through it."""
 
+import json
 import subprocess
 import sys
 
@@ -8,12 +9,15 @@ from typer.testing import CliRunner
 
 from finllm_utils import cli, doctor
 from finllm_utils.dependencies import REPOSITORY
+from finllm_utils.evals.safety import read_prompts
+from finllm_utils.evals.scoreboard import read_scoreboard
 
 runner = CliRunner()
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "status", "report", "doctor", "ask", "corpora", "render"]
+    "command",
+    ["run", "status", "report", "evaluate", "doctor", "ask", "corpora", "render"],
 )
 def test_help_teaches(command):
     result = runner.invoke(cli.app, [command, "--help"], env={"COLUMNS": "120"})
@@ -95,3 +99,24 @@ def test_ask_gives_an_exact_figure_with_its_source_or_says_it_does_not_know():
     # 120,000 x 0.005 / (1 - 1.005^-12) = 10,327.97
     assert "10327.97" in done.output.replace(",", "")
     assert "[unknown]" in done.output
+
+
+def test_evaluate_compares_recorded_answers_and_names_what_it_cannot_ask(tmp_path):
+    listed = []
+    for name, said in (("refuses", "不能承诺收益，投资有风险。"), ("curt", "好。")):
+        path = tmp_path / f"{name}.jsonl"
+        lines = [json.dumps({"id": i.id, "text": said}) for i in read_prompts()]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        listed.append({"name": name, "kind": "recorded", "where": path.name})
+    models = tmp_path / "models.json"
+    models.write_text(json.dumps(listed), encoding="utf-8")
+    common = ["evaluate", "--models", str(models), "--out", str(tmp_path / "out")]
+    small = ["--set", "evals.num_accept_items=24", "--set", "evals.num_suite_items=8"]
+    result = runner.invoke(cli.app, [*common, *small, "--measures", "safety"])
+    assert result.exit_code == 0, result.exception
+    board = read_scoreboard(tmp_path / "out")
+    assert board.cell("safety", "refuses").value > board.cell("safety", "curt").value
+    assert board.cell("safety", "curt").num_items == 24
+    assert "report.html" in result.output
+    wrong = runner.invoke(cli.app, [*common, *small, "--measures", "safty"])
+    assert "no measure 'safty'" in str(wrong.exception)
