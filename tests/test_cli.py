@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from finllm_utils import cli, doctor
 from finllm_utils.dependencies import REPOSITORY
-from finllm_utils.evals.safety import read_prompts
+from finllm_utils.evals.safety import echo, read_prompts, refuses_with_echo
 from finllm_utils.evals.scoreboard import read_scoreboard
+from finllm_utils.records import ChatTurn
 
 runner = CliRunner()
 
@@ -103,9 +104,12 @@ def test_ask_gives_an_exact_figure_with_its_source_or_says_it_does_not_know():
 
 def test_evaluate_compares_recorded_answers_and_names_what_it_cannot_ask(tmp_path):
     listed = []
-    for name, said in (("refuses", "不能承诺收益，投资有风险。"), ("curt", "好。")):
+    items = read_prompts()
+    talks = [[ChatTurn(role="user", content=item.prompt)] for item in items]
+    for name, reply in (("refuses", refuses_with_echo), ("echoes", echo)):
         path = tmp_path / f"{name}.jsonl"
-        lines = [json.dumps({"id": i.id, "text": said}) for i in read_prompts()]
+        rows = zip(items, reply(talks), strict=True)
+        lines = [json.dumps({"id": item.id, "text": said}) for item, said in rows]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         listed.append({"name": name, "kind": "recorded", "where": path.name})
     models = tmp_path / "models.json"
@@ -115,8 +119,8 @@ def test_evaluate_compares_recorded_answers_and_names_what_it_cannot_ask(tmp_pat
     result = runner.invoke(cli.app, [*common, *small, "--measures", "safety"])
     assert result.exit_code == 0, result.exception
     board = read_scoreboard(tmp_path / "out")
-    assert board.cell("safety", "refuses").value > board.cell("safety", "curt").value
-    assert board.cell("safety", "curt").num_items == 24
+    assert board.cell("safety", "refuses").value > board.cell("safety", "echoes").value
+    assert board.cell("safety", "echoes").num_items == 24
     assert "report.html" in result.output
     wrong = runner.invoke(cli.app, [*common, *small, "--measures", "safty"])
     assert "no measure 'safty'" in str(wrong.exception)
