@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from finllm_utils import cli, doctor
 from finllm_utils.dependencies import REPOSITORY
-from finllm_utils.evals.safety import echo, read_prompts, refuses_with_echo
+from finllm_utils.evals.safety import echo, read_prompts, refuses_everything
 from finllm_utils.evals.scoreboard import read_scoreboard
 from finllm_utils.records import ChatTurn
 
@@ -106,7 +106,7 @@ def test_evaluate_compares_recorded_answers_and_names_what_it_cannot_ask(tmp_pat
     listed = []
     items = read_prompts()
     talks = [[ChatTurn(role="user", content=item.prompt)] for item in items]
-    for name, reply in (("refuses", refuses_with_echo), ("echoes", echo)):
+    for name, reply in (("refuses", refuses_everything), ("echoes", echo)):
         path = tmp_path / f"{name}.jsonl"
         rows = zip(items, reply(talks), strict=True)
         lines = [json.dumps({"id": item.id, "text": said}) for item, said in rows]
