@@ -160,23 +160,29 @@ def _selection_suite(cfg: EvalsConfig, seed: int) -> Suite:
     )
 
 
-def _following_suite(cfg: EvalsConfig) -> Suite:
-    items = following.read_following(cfg.num_exam_items)
+def following_asked(number: int) -> list[Asked]:
+    """At most ``number`` instructions with what marks an answer."""
 
     def mark(item: following.FollowingItem, answer: str) -> Mark:
         return Mark(float(not following.broken_rules(answer, item.rules)), answer)
 
-    asked = [
+    return [
         Asked(user_prompt(i.id, i.prompt), partial(mark, i), i.domain, i.reference)
-        for i in items
+        for i in following.read_following(number)
     ]
+
+
+def _following_suite(cfg: EvalsConfig) -> Suite:
+    asked = following_asked(cfg.num_exam_items)
+    prompts = {one.prompt.id: one.prompt.messages[-1].content for one in asked}
+    repeated = [one.mark(prompts[one.prompt.id]).credit for one in asked]
     return Suite(
         name="following",
         title="instructions that a program checks",
         axis="dialogue",
         run=lambda model: run_suite(model, "following", asked, cfg.max_exam_tokens),
-        questions={item.id: item.prompt for item in items},
-        baseline=sum(mark(item, item.prompt).credit for item in items) / len(items),
+        questions=prompts,
+        baseline=sum(repeated) / len(repeated),
         baseline_name="the prompt said again",
         needs="chat",
     )
