@@ -281,8 +281,20 @@ def _checks(value: object, where: str) -> tuple[Check, ...]:
 def _require_check(check: Check, answers: Iterable[str], where: str) -> None:
     """Raises ValueError unless the sum gives the value and an answer states it.
 
-    The sum is rounded half up to the decimals of the value. An answer may give the size
-    of a fall without its sign.
+    An answer may give the size of a fall without its sign.
+    """
+    want = checked_value(check, where)
+    if not any(abs(want) == f.value for text in answers for f in figures(text)):
+        raise ValueError(
+            f"{where}: no answer states {check.value}, the value of check {check.expr}"
+        )
+
+
+def checked_value(check: Check, where: str) -> Decimal:
+    """The value of ``check``, recomputed.
+
+    The sum is rounded half up to the decimals of the value.
+    Raises: ValueError beginning with ``where`` when the sum gives another value.
     """
     try:
         want = Decimal(check.value.replace(",", ""))
@@ -295,7 +307,4 @@ def _require_check(check: Check, answers: Iterable[str], where: str) -> None:
             f"{where}: check {check.expr} gives {got:.10g}, not {check.value}; correct "
             "the answer and the check"
         )
-    if not any(abs(want) == f.value for text in answers for f in figures(text)):
-        raise ValueError(
-            f"{where}: no answer states {check.value}, the value of check {check.expr}"
-        )
+    return want
