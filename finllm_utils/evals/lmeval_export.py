@@ -1,8 +1,8 @@
 """Our suites as tasks of lm-eval (0.4.13) on local files: a second program to check by.
 
-Choices become ``multiple_choice``: same prompt byte for byte, nothing between prompt and
-answer, so every log-likelihood is that of ``exam_scoring``. A set of letters is one of
-the choices. Held-out text becomes ``loglikelihood_rolling``; what a program verifies
+Choices become ``multiple_choice``: same prompt byte for byte, nothing between prompt
+and answer, so every log-likelihood is that of ``exam_scoring``. A set of letters is one
+of the choices. Held-out text becomes ``loglikelihood_rolling``; what a program verifies
 becomes ``generate_until`` with the verdicts of ``lmeval_results``. Not exported:
 dialogues, since lm-eval asks one turn only, and exams whose check needs the law base.
 """
