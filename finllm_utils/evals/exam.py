@@ -1,7 +1,7 @@
 """The finance exam: its items, its prompt, orders of options, and what rules score.
 
 Items: data_samples/exam, a file a subject. Models answer them in ``exam_scoring`` (by
-likelihood) and ``exam_generation`` (by writing). ``paraphrases.jsonl`` there asks some
+likelihood) and ``exam_generation`` (by writing). ``paraphrases*.jsonl`` there ask some
 of them in other words, with the choices in another order.
 """
 
@@ -17,7 +17,7 @@ from finllm_utils.records import ExamItem, numbered_lines
 
 DATA_FILES = ("data_samples/exam",)
 FOLDER = Path(__file__).resolve().parents[2] / DATA_FILES[0]
-PARAPHRASES = "paraphrases.jsonl"
+PARAPHRASES = "paraphrases*.jsonl"
 LETTERS = "ABCDEFGH"
 SUBJECTS = {
     "bank": "银行", "securities": "证券", "fund": "基金", "insurance": "保险",
@@ -45,7 +45,9 @@ def read_exam(folder: Path | str = FOLDER) -> list[ExamItem]:
 
     Raises: ValueError naming file, line and field of what is wrong.
     """
-    paths = [p for p in sorted(Path(folder).glob("*.jsonl")) if p.name != PARAPHRASES]
+    paths = sorted(
+        set(Path(folder).glob("*.jsonl")) - set(Path(folder).glob(PARAPHRASES))
+    )
     if not paths:
         raise ValueError(f"{folder}: no subject files (*.jsonl); restore them")
     items: dict[str, ExamItem] = {}
@@ -68,14 +70,17 @@ def read_paraphrases(
     """
     originals = {item.id: item for item in items}
     found: dict[str, ExamItem] = {}
-    path = Path(folder) / PARAPHRASES
-    for number, row in numbered_lines(path):
-        where = f"{path}, line {number}"
-        original = originals.get(str(row.get("id")))
-        if original is None:
-            raise ValueError(f"{where}, id: {row.get('id')!r} is no item of the exam")
-        kept = {key: getattr(original, key) for key in ("subject", "type", "proof")}
-        _add(found, _item(kept | row, where), where)
+    paths = sorted(Path(folder).glob(PARAPHRASES))
+    if not paths:
+        raise ValueError(f"{folder}: no {PARAPHRASES}; restore it")
+    for path in paths:
+        for number, row in numbered_lines(path):
+            where = f"{path}, line {number}"
+            original = originals.get(str(row.get("id")))
+            if original is None:
+                raise ValueError(f"{where}, id: {row.get('id')!r} is no item of theirs")
+            kept = {key: getattr(original, key) for key in ("subject", "type", "proof")}
+            _add(found, _item(kept | row, where), where)
     return list(found.values())
 
 

@@ -2,23 +2,29 @@ r"""Log-probabilities of many continuations of one prompt, which the model reads
 
 The continuations stand behind the prompt as a tree: a token sees the prompt and its own
 ancestors, so branches never see each other, and what two continuations begin with is
-computed once as well. Four one-token answers need no token beyond the prompt. Only the
-hidden states that predict a scored token pass the output layer.
+computed once as well. Four one-token answers need no token beyond the prompt. What all
+prompts of a batch begin with (an instruction, the same solved examples) is read once
+for the batch, too. Only states that predict a scored token pass the output layer.
 
-The seam between prompt and continuation, the special tokens and the cut of what is too
-long are lm-eval's (lm_eval 0.4.13, ``TemplateLM._encode_pair`` and
-``HFLM._loglikelihood_tokens``), and so are the sums, to float32 rounding.
+The seam between prompt and continuation, the special tokens and the cut of what is
+too long are lm-eval's (lm_eval 0.4.13, ``TemplateLM._encode_pair`` and
+``HFLM._loglikelihood_tokens``), and so are the sums, to float32 rounding. For models
+like LLaMA: a decoder with full attention and a plain output layer.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 HIDDEN_PER_CHUNK = 128  # states through the output layer at once: 25 MB at 49k tokens
+HEAD_TOKENS = 16
+"""Prompts that begin with as many equal tokens share batches; fewer do not pay."""
+HEAD_PROMPTS = 4  # as many at least; rarer beginnings share batches by length alone
 MASKED_ATTENTION = ("sdpa", "eager")
 """Attention that takes a mask for every pair of tokens; a tree needs one."""
 SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
@@ -63,6 +69,10 @@ class _Row:
     @property
     def ids(self) -> list[int]:
         return [*self.context, *(branch[-1] for branch in self.branches)]
+
+    @property
+    def length(self) -> int:
+        return len(self.context) + len(self.branches)
 
 
 def score_continuations(
@@ -208,31 +218,44 @@ def _check(model: PreTrainedModel, rows: list[_Row]) -> None:
 
 
 def _batches(rows: list[_Row], batch_tokens: int) -> Iterator[list[_Row]]:
-    """Rows of like length, longest first; those without a tree need no mask."""
-    order = sorted(rows, key=lambda row: (not row.branches, -len(row.ids)))
-    begin = 0
-    while begin < len(order):
-        first = order[begin]
-        end = min(begin + max(1, batch_tokens // len(first.ids)), len(order))
-        if first.branches:  # stop where rows without a tree begin
-            end = next((i for i in range(begin, end) if not order[i].branches), end)
-        yield order[begin:end]
-        begin = end
+    """Rows that begin alike and are of like length, longest first.
+
+    Those without a tree stand apart: they need no mask.
+    """
+    heads = Counter((not row.branches, row.context[:HEAD_TOKENS]) for row in rows)
+
+    def kind(row: _Row) -> tuple[bool, Ids]:
+        key = (not row.branches, row.context[:HEAD_TOKENS])
+        return key if heads[key] >= HEAD_PROMPTS else (key[0], ())
+
+    order = sorted(rows, key=lambda row: (kind(row), -row.length))
+    batch: list[_Row] = []
+    for row in order:
+        full = batch and (len(batch) + 1) * batch[0].length > batch_tokens
+        if full or (batch and kind(row) != kind(batch[0])):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 def _score_batch(model: PreTrainedModel, batch: list[_Row]) -> list[np.ndarray]:
     """Log-probabilities of the tails of all rows, one after another."""
-    ids = [row.ids for row in batch]
+    skip = _shared_tokens(batch)
+    ids = [row.ids[skip:] for row in batch]
     ids_BT = torch.zeros((len(batch), max(map(len, ids))), dtype=torch.long)
     for b, one in enumerate(ids):
         ids_BT[b, : len(one)] = torch.tensor(one)
-    tree = _tree_inputs(batch, ids_BT.shape[1], model) if batch[0].branches else {}
+    inputs = _after(model, batch[0].context[:skip], len(batch)) if skip else {}
+    if batch[0].branches:
+        inputs |= _tree_inputs(batch, ids_BT.shape[1], skip, model)
     hidden_BTD = model.get_decoder()(
-        input_ids=ids_BT.to(model.device), use_cache=False, **tree
+        input_ids=ids_BT.to(model.device), use_cache=skip > 0, **inputs
     ).last_hidden_state
     states, targets = [], []
     for b, row in enumerate(batch):
-        first, start = len(states), len(row.context)
+        first, start = len(states), len(row.context) - skip
         places = {(): first} | {p: first + 1 + k for p, k in row.branches.items()}
         states += [(b, start - 1 + k) for k in range(len(places))]
         targets += [(places[t[:k]], t[k]) for t in row.tails for k in range(len(t))]
@@ -242,22 +265,46 @@ def _score_batch(model: PreTrainedModel, batch: list[_Row]) -> list[np.ndarray]:
     return np.split(values, np.cumsum(lengths)[:-1])
 
 
-def _tree_inputs(batch: list[_Row], width: int, model: PreTrainedModel) -> dict:
-    """Positions (B, T) and an additive mask (B, 1, T, T) for rows that hold a tree."""
-    seen_BTT = torch.ones(width, width).tril().bool().repeat(len(batch), 1, 1)
-    places_BT = torch.arange(width).repeat(len(batch), 1)
-    for seen_TT, places_T, row in zip(seen_BTT, places_BT, batch, strict=True):
-        start = len(row.context)
+def _shared_tokens(batch: list[_Row]) -> int:
+    """Tokens all contexts begin with, but never a context's last; 0 if too few."""
+    first = min(row.context for row in batch)
+    last = max(row.context for row in batch)
+    most = min(len(row.context) for row in batch) - 1
+    same = 0
+    while same < most and first[same] == last[same]:
+        same += 1
+    return same if same >= HEAD_TOKENS and len(batch) > 1 else 0
+
+
+def _after(model: PreTrainedModel, head: Ids, num_rows: int) -> dict:
+    """Keys and values of ``head``, read once, for every row of a batch."""
+    cache = DynamicCache(config=model.config)
+    ids_1T = torch.tensor([head], device=model.device)
+    model.get_decoder()(input_ids=ids_1T, past_key_values=cache, use_cache=True)
+    cache.batch_repeat_interleave(num_rows)
+    return {"past_key_values": cache}
+
+
+def _tree_inputs(
+    batch: list[_Row], width: int, skip: int, model: PreTrainedModel
+) -> dict:
+    """Positions (B, T) and an additive mask (B, 1, T, skip + T) for rows of trees."""
+    seen_BTK = (
+        torch.ones(width, skip + width).tril(skip).bool().repeat(len(batch), 1, 1)
+    )
+    places_BT = torch.arange(skip, skip + width).repeat(len(batch), 1)
+    for seen_TK, places_T, row in zip(seen_BTK, places_BT, batch, strict=True):
+        start = len(row.context) - skip
         for branch, k in row.branches.items():
             parent = start + row.branches[branch[:-1]] if branch[:-1] else start - 1
-            seen_TT[start + k] = seen_TT[parent]
-            seen_TT[start + k, start + k] = True
-            places_T[start + k] = start + len(branch) - 1
+            seen_TK[start + k] = seen_TK[parent]
+            seen_TK[start + k, skip + start + k] = True
+            places_T[start + k] = len(row.context) + len(branch) - 1
     lowest = torch.finfo(model.dtype).min
-    mask_BTT = torch.zeros(seen_BTT.shape, dtype=model.dtype)
-    mask_BTT.masked_fill_(~seen_BTT, lowest)
+    mask_BTK = torch.zeros(seen_BTK.shape, dtype=model.dtype)
+    mask_BTK.masked_fill_(~seen_BTK, lowest)
     return {
-        "attention_mask": mask_BTT[:, None].to(model.device),
+        "attention_mask": mask_BTK[:, None].to(model.device),
         "position_ids": places_BT.to(model.device),
     }
 
@@ -265,16 +312,19 @@ def _tree_inputs(batch: list[_Row], width: int, model: PreTrainedModel) -> dict:
 def _target_logprobs(
     model: PreTrainedModel, hidden_ND: torch.Tensor, targets: list[tuple[int, int]]
 ) -> np.ndarray:
-    """log softmax of state n at token v for every (n, v); the sums are in float32."""
+    """log softmax of state n at token v for every (n, v), in float32.
+
+    logsumexp would be nearer the truth: over a large vocabulary PyTorch's log_softmax
+    is some 3e-6 too high on a CPU. But lm-eval uses that, and over 50 tokens it shows.
+    """
     rows_M, tokens_M = torch.tensor(targets, device=hidden_ND.device).T
     logprobs_M = torch.empty(len(targets), device=hidden_ND.device)
     head = model.get_output_embeddings()
     for start in range(0, len(hidden_ND), HIDDEN_PER_CHUNK):
-        logits_NV = head(hidden_ND[start : start + HIDDEN_PER_CHUNK]).float()
-        totals_N = logits_NV.logsumexp(1)
+        logits_NV = head(hidden_ND[start : start + HIDDEN_PER_CHUNK])
+        all_NV = torch.log_softmax(logits_NV, dim=1, dtype=torch.float32)
         here_M = (rows_M >= start) & (rows_M < start + HIDDEN_PER_CHUNK)
-        local_M = rows_M[here_M] - start
-        logprobs_M[here_M] = logits_NV[local_M, tokens_M[here_M]] - totals_N[local_M]
+        logprobs_M[here_M] = all_NV[rows_M[here_M] - start, tokens_M[here_M]]
     return logprobs_M.double().cpu().numpy()
 
 

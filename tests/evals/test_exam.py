@@ -56,7 +56,7 @@ def test_items_are_read_in_order_and_paraphrases_stay_apart(tmp_path):
     }
     write(tmp_path, second, name="tax.jsonl")
     write(tmp_path, ROW)
-    write(tmp_path, other, name="paraphrases.jsonl")
+    write(tmp_path, other, name="paraphrases_bank.jsonl")
     items = read_exam(tmp_path)
     assert items == [SINGLE, replace(SINGLE, id="exam/tax/001", subject="税务师")]
     (reworded,) = read_paraphrases(items, tmp_path)
@@ -95,6 +95,8 @@ def test_a_broken_item_is_named_by_file_line_and_field(tmp_path, change, field, 
 def test_missing_fields_doubled_ids_and_empty_folders_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no subject files"):
         read_exam(tmp_path)
+    with pytest.raises(ValueError, match="no paraphrases"):
+        read_paraphrases([SINGLE], tmp_path)
     write(tmp_path, ROW, {k: v for k, v in ROW.items() if k != "proof"})
     with pytest.raises(ValueError, match="line 2, proof: missing"):
         read_exam(tmp_path)

@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from finllm_utils.model.shared_prefix import encode_pairs, score_continuations
+from finllm_utils.model.shared_prefix import (
+    _batches,
+    _Row,
+    encode_pairs,
+    score_continuations,
+)
 from tests.model.byte_level import byte_model as model
 from tests.model.byte_level import byte_tokenizer as tokenizer
 from tests.model.byte_level import lm_eval_scores
@@ -30,6 +35,36 @@ def test_likelihoods_equal_lm_eval(bos, attention):
     expected = lm_eval_scores(llama, pieces, PROMPTS, ANSWERS)
     assert max(map(max, expected)) - min(map(min, expected)) > 10  # far from uniform
     assert_same(scores, expected)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_what_prompts_begin_with_is_read_once_for_a_batch(attention):
+    llama, pieces = model(attention, context=200), tokenizer()
+    head = "以下是银行的单项选择题。"
+    prompts = [head + "问" * n + "\n答案：" for n in (1, 7, 3, 5, 2)] * 2
+    answers = [ANSWERS[0]] * 5 + [ANSWERS[1]] * 5
+    read = []
+    llama.model.register_forward_pre_hook(
+        lambda _, args, kwargs: read.append(tuple(kwargs["input_ids"].shape)),
+        with_kwargs=True,
+    )
+    scores = score_continuations(llama, pieces, prompts, answers, batch_tokens=2000)
+    # 10 prompts of 5 texts: the letters "A" to "D" join the row that holds the sets
+    shared = len(pieces(head + "问")["input_ids"])
+    assert len(read) == 2 and read[0] == (1, shared) and read[1][0] == 5
+    assert_same(scores, lm_eval_scores(llama, pieces, prompts, answers))
+
+
+def test_batches_stay_within_bounds_and_apart_by_kind():
+    def row(context, branches=()):
+        return _Row(tuple(context), branches={b: 0 for b in branches})
+
+    common = [row([1] * 20 + [2] * n) for n in range(1, 6)]
+    others = [row([n] * 30) for n in range(3, 6)]
+    trees = [row([1] * 20 + [2], branches=[(7,)])]
+    batches = list(_batches(common + others + trees, 100))
+    lengths = [[one.length for one in batch] for batch in batches]
+    assert lengths == [[22], [30, 30, 30], [25, 24, 23, 22], [21]]
 
 
 def test_a_prompt_too_long_is_cut_as_lm_eval_cuts_it(caplog):
