@@ -179,9 +179,15 @@ def first_side_share(judgements: Iterable[Judgement]) -> float | None:
     Graded verdicts count too, level 0 as well: it names a side. Far from one half, the
     rater looks at the side and not at the text.
     """
-    wins = []
-    for j in judgements:
-        if j.action == "judge" and j.task in ("ab", "graded"):
-            better = j.verdict if j.task == "ab" else j.verdict[0]
-            wins += [] if better == "tie" else [better == j.shown[0]]
+    sides = [first_side_won(j) for j in judgements if j.action == "judge"]
+    wins = [won for won in sides if won is not None]
     return sum(wins) / len(wins) if wins else None
+
+
+def first_side_won(judgement: Judgement) -> bool | None:
+    """Whether the text shown first won; None for a tie and for other tasks."""
+    if judgement.task not in ("ab", "graded"):
+        return None
+    task, verdict = judgement.task, judgement.verdict
+    better = verdict if task == "ab" else verdict[0]
+    return None if better == "tie" else better == judgement.shown[0]

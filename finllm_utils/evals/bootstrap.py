@@ -38,8 +38,8 @@ def bootstrap_ratio(
     """
     top = np.asarray(numerators, dtype=np.float64)
     bottom = np.ones_like(top) if denominators is None else np.asarray(denominators)
-    counts = _resamples(len(top), num_bootstrap, seed)
-    return _percentiles((counts @ top) / (counts @ bottom), level)
+    counts = resamples(len(top), num_bootstrap, seed)
+    return percentiles((counts @ top) / (counts @ bottom), level)
 
 
 def paired_change(
@@ -63,9 +63,9 @@ def paired_change(
             f"{len(first)} and {len(second)} items do not pair: score the same items"
         )
     bottom = np.ones_like(first) if weights is None else np.asarray(weights, float)
-    counts = _resamples(len(first), num_bootstrap, seed)
+    counts = resamples(len(first), num_bootstrap, seed)
     gap = second - first
-    low, high = _percentiles((counts @ gap) / (counts @ bottom), level)
+    low, high = percentiles((counts @ gap) / (counts @ bottom), level)
     word = "no clear change"
     if high < 0 or low > 0:
         word = "better" if (high < 0) == lower_is_better else "worse"
@@ -73,8 +73,11 @@ def paired_change(
 
 
 @lru_cache(maxsize=2)  # measures of one test set, and several levels of one measure
-def _resamples(num_items: int, num_bootstrap: int, seed: int) -> np.ndarray:
-    """(num_bootstrap, num_items): how often each resample draws each item."""
+def resamples(num_items: int, num_bootstrap: int, seed: int) -> np.ndarray:
+    """(num_bootstrap, num_items): how often each resample draws each item.
+
+    Raises: ValueError for no item or no resample.
+    """
     if num_items == 0 or num_bootstrap < 1:
         raise ValueError(
             f"{num_items} items and {num_bootstrap} resamples give no interval"
@@ -88,6 +91,7 @@ def _resamples(num_items: int, num_bootstrap: int, seed: int) -> np.ndarray:
     return counts
 
 
-def _percentiles(values: np.ndarray, level: float) -> Interval:
+def percentiles(values: np.ndarray, level: float) -> Interval:
+    """The middle ``level`` of ``values`` (resamples,)."""
     low, high = np.percentile(values, [50 * (1 - level), 50 * (1 + level)])
     return float(low), float(high)
