@@ -13,13 +13,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from finllm_utils.evals.answer_selection import SelectionItem
-from finllm_utils.evals.bits_per_byte import heldout_texts
-from finllm_utils.evals.choice import PROMPTS, ChoiceItem
-from finllm_utils.evals.exam import continuations, exam_fault, legal_answers
+from finllm_utils.config import EvalsConfig
+from finllm_utils.corpora.insurance import insurance_answers
+from finllm_utils.corpora.splits import (
+    HELDOUT_DOMAINS,
+    heldout_documents,
+    insurance_questions,
+)
+from finllm_utils.evals.answer_selection import SelectionItem, selection_items
+from finllm_utils.evals.bits_per_byte import heldout_texts, spread_sample
+from finllm_utils.evals.choice import PROMPTS, ChoiceItem, build_choice_items
+from finllm_utils.evals.exam import (
+    continuations,
+    exam_fault,
+    legal_answers,
+    read_exam,
+)
 from finllm_utils.evals.exam_scoring import PLAIN, Asking
-from finllm_utils.evals.following import FollowingItem
-from finllm_utils.evals.safety import SafetyItem
+from finllm_utils.evals.following import FollowingItem, read_following
+from finllm_utils.evals.safety import SafetyItem, read_prompts
+from finllm_utils.evals.statute_exam import FORMS, statute_exam
 from finllm_utils.files import atomic_file
 from finllm_utils.records import Document, ExamItem
 
@@ -108,6 +121,43 @@ class ExportedSuite:
     def name(self) -> str:
         """What ``--tasks`` takes: the group of all its tasks, or the only one."""
         return PREFIX + self.suite
+
+
+def course_suites(
+    cfg: EvalsConfig,
+    *,
+    statutes_per_kind: int = 250,
+    num_selection: int = 100,
+    seed: int = 0,
+) -> dict[str, Sequence[Item]]:
+    """Every suite of the course that ``export_tasks`` takes, at the profile's sizes.
+
+    Args: statutes_per_kind of each form of the statute exam (0: all there are);
+    num_selection questions with up to 50 wrong answers each.
+    """
+    questions, answers = insurance_questions("test"), insurance_answers()
+    suites: dict[str, Sequence[Item]] = {"exam": read_exam()}
+    for form in FORMS:
+        items = statute_exam(form, seed=seed, per_kind=statutes_per_kind)
+        suites[f"statute_{form}"] = items
+    for domain in HELDOUT_DOMAINS:
+        documents = heldout_documents(domain)
+        suites[f"text_{domain}"] = spread_sample(documents, cfg.max_documents)
+    return suites | {
+        "insurance_choice": build_choice_items(
+            questions, answers, cfg.num_choice_items, cfg.choice_tolerance, seed
+        ),
+        "insurance_selection": selection_items(
+            questions,
+            answers,
+            num_questions=num_selection,
+            num_negatives=50,
+            max_chars=120,
+            seed=seed,
+        ),
+        "following": read_following(),
+        "safety": read_prompts(),
+    }
 
 
 def export_tasks(

@@ -48,7 +48,9 @@ SOLVED = 0.95
 def loaded(folder: str, name: str) -> tuple:
     """Model in float32 and tokenizer: SmolLM2-135M, or a model of stage 06."""
     if name == SMOLLM2:
-        return load_base_model(name), as_pretrained(load_base_tokenizer(name))
+        return load_base_model(name), as_pretrained(
+            load_base_tokenizer(name), chat=False
+        )
     path = Path(folder) / "06_sft" / name
     return load_model(path), load_tokenizer(path)
 

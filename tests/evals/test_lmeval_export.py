@@ -17,8 +17,9 @@ from finllm_utils.evals.exam_scoring import Asking, score_exam
 from finllm_utils.evals.following import FollowingItem, following_share
 from finllm_utils.evals.generate import chat_reply
 from finllm_utils.evals.item_results import suite_score
-from finllm_utils.evals.lmeval_export import export_tasks
+from finllm_utils.evals.lmeval_export import course_suites, export_tasks
 from finllm_utils.evals.safety import SafetyItem, safety
+from finllm_utils.profiles import load_profile
 from finllm_utils.records import Document, ExamItem
 from tests.evals.tiny import tiny_model, tiny_tokenizer
 
@@ -207,6 +208,25 @@ def test_an_export_says_what_it_holds_and_leaves_nothing_old(tmp_path):
     assert "| `finllm_exam` | 3 | 4 | acc |" in text
     assert "--tasks finllm_exam,finllm_bpb\n" in text and "apply_chat" not in text
     assert not list(tmp_path.glob("finllm_old*"))
+
+
+def test_every_suite_of_the_course_is_exported(tmp_path):
+    cfg = replace(load_profile("toy").evals, num_choice_items=5, max_documents=3)
+    suites = course_suites(cfg, statutes_per_kind=2, num_selection=2)
+    made = export_tasks(tmp_path, suites)
+    assert {
+        "exam", "statute_open", "statute_unseen", "text_finance_zh",
+        "insurance_choice", "insurance_selection", "following", "safety",
+    } <= set(made)  # fmt: skip
+    assert len(made["exam"].tasks) == 33 and made["exam"].num_items == 396
+    assert made["statute_open"].tasks[0] == "finllm_statute_open_number_single"
+    for one in made.values():
+        rows = [
+            line
+            for task in one.tasks
+            for line in (tmp_path / f"{task}.jsonl").read_text("utf-8").splitlines()
+        ]
+        assert len(rows) == one.num_items > 0
 
 
 @pytest.mark.parametrize(
