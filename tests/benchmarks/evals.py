@@ -136,13 +136,14 @@ class Bench:
         models = ("sft1", "sft2") if self.quick else ("sft1", "sft2", SMOLLM2)
         number, repeats = (24, 40) if self.quick else (396, 2_000)
         rows = {m: self.call("credits", m, number, self.batch_tokens) for m in models}
-        rates = false_alarms({m: r["credits"] for m, r in rows.items()}, repeats, 0)
-        figures = {f"false_alarms.{name}": rate for name, rate in rates.items()}
-        notes = {
-            m: {"mean": mean(r["credits"]), "failed": r["failed"]}
-            for m, r in rows.items()
+        shared = set.intersection(*(set(r["credits"]) for r in rows.values()))
+        credits = {
+            m: [r["credits"][i] for i in sorted(shared)] for m, r in rows.items()
         }
-        notes |= {"items": number, "repeats": repeats}
+        rates = false_alarms(credits, repeats, seed=0)
+        notes = {m: {"mean": mean(c)} for m, c in credits.items()}
+        notes |= {"items": len(shared), "repeats": repeats}
+        figures = {f"false_alarms.{name}": rate for name, rate in rates.items()}
         return figures | {"false_alarm_rate": max(rates.values())}, notes
 
     def planted_regression(self) -> Found:

@@ -113,13 +113,13 @@ def _lm_eval(model, tokenizer, batch: int) -> Callable[[Sequence[ExamItem]], lis
 
 
 def credits(folder: str, name: str, number: int, batch_tokens: int) -> None:
-    """Credit of every item of the exam, and how many could not be scored."""
+    """Credit by item of those that could be scored, and how many could not."""
     model, tokenizer = loaded(folder, name)
     items = exam_items("mixed", number)
     results = score_exam(
         model, tokenizer, items, name=name, batch_tokens=batch_tokens
     ).results
-    scored = [one.credit for one in results if one.status == "scored"]
+    scored = {one.item: one.credit for one in results if one.status == "scored"}
     report_back({"credits": scored, "failed": len(results) - len(scored)})
 
 
