@@ -151,12 +151,18 @@ def show_report(
     profile: ProfileOption = "toy",
     run_dir: RunDirOption = "",
     keys: Annotated[bool, typer.Option("--keys", help="List every key too.")] = False,
+    compare: Annotated[
+        str,
+        typer.Option(help="Folder of another run: what is better here, what worse?"),
+    ] = "",
     notebooks: NotebooksOption = _NOTEBOOKS,
 ) -> None:
     """Merge the stages' numbers and hold them against the checks and targets.
 
     Checks must hold. Targets print HOLDS or SHORT with their value and the baselines
-    that give it meaning. `runs/PROFILE/report.json` has every number.
+    that give it meaning. `runs/PROFILE/report.json` has every number. Once 09 has run,
+    the report card is drawn as well: `report.html` and `report_card.md`, and with
+    `--compare runs/OTHER` both runs are held against each other item by item.
     """
     folder = resolve_run_dir(run_dir, load_profile(profile).name)
     if not folder.is_dir():
@@ -170,8 +176,11 @@ def show_report(
             table.add_row(key, str(value))
         console.print(table)
     report.print_table(console, values)
+    card = report.write_card(folder, compare)
     page = report.write_index(folder, values)
     console.print(f"report: {page}", highlight=False, soft_wrap=True)
+    for path in card:
+        console.print(f"report card: {path}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -317,6 +317,12 @@ class EvalsConfig:
     """Four-option questions asked again under other prompts."""
     num_exam_items: int = 90
     """Dialogues and prompts of each exam in 06 that a program checks, at most."""
+    num_suite_items: int = 396
+    """Items of each suite of 09 that is scored by likelihood, at most."""
+    num_selection_questions: int = 200
+    """Questions of 09 whose right answer is looked for among many."""
+    num_selection_negatives: int = 200
+    """Wrong answers of each of them, at most 200."""
     num_accept_items: int = 200
     """Items of each kind that 08 asks the chat model before and after PPO, at most."""
     max_exam_tokens: int = 256

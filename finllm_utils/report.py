@@ -1,7 +1,8 @@
 """One report a run: the stages' parts merged, held against the checks, shown as a page.
 
 ``runs/<name>/report.json`` is flat: ``{"vocab.size_after": 38912, ...}``. The page
-``index.html`` links every executed notebook.
+``index.html`` links every executed notebook; ``report.html`` is the report card of
+the evaluation.
 """
 
 import html
@@ -16,6 +17,8 @@ from rich.table import Table
 from finllm_utils import stages
 from finllm_utils.checks import CHECKS, TARGETS, Check, format_value
 from finllm_utils.files import atomic_file, read_json, require_finite, write_json
+
+SCOREBOARD = Path("09_evaluation") / "scoreboard"
 
 
 def merge(run_dir: Path, names: Collection[str] | None = None) -> dict[str, object]:
@@ -102,6 +105,7 @@ def write_index(run_dir: Path, values: dict[str, object]) -> Path:
     records = stages.read_status(run_dir)["stages"]
     parts = [
         _HEAD.format(title=html.escape(f"FinLLM run {run_dir.name}")),
+        _card_link(run_dir),
         "<h2>Notebooks</h2>",
         _table(
             ("notebook", "state", "seconds", "memory (MiB)", "files"),
@@ -128,6 +132,43 @@ def write_index(run_dir: Path, values: dict[str, object]) -> Path:
     with atomic_file(page) as handle:
         handle.write("\n".join(parts))
     return page
+
+
+def write_card(run_dir: Path, compare: str = "") -> tuple[Path, ...]:
+    """Writes the report card of a run, ``report.html`` and ``report_card.md``.
+
+    Args: compare is the folder of another run, or empty.
+    Returns: their paths; none when 09 left no scoreboard and nothing is compared.
+    Raises: ValueError naming the scoreboard that is missing, broken or of a stage that
+    did not finish.
+    """
+    from finllm_utils.evals.compare_boards import compare_folders
+    from finllm_utils.evals.report_html import write_report
+    from finllm_utils.evals.scoreboard import BOARD_FILE, read_scoreboard
+
+    ours = run_dir / SCOREBOARD
+    record = stages.read_status(run_dir)["stages"].get(SCOREBOARD.parent.name)
+    unfinished = bool(record) and record["state"] != "done"
+    if compare and unfinished:
+        raise ValueError(f"{ours.parent.name} is {record['state']}: finish it first")
+    if not compare and (unfinished or not (ours / BOARD_FILE).exists()):
+        return ()
+    comparison = None
+    if compare:
+        comparison = compare_folders(Path(compare) / SCOREBOARD, ours)
+    return write_report(
+        read_scoreboard(ours),
+        run_dir,
+        title=f"Report card of run {run_dir.name}",
+        comparison=comparison,
+        other=compare,
+    )
+
+
+def _card_link(run_dir: Path) -> str:
+    if not (run_dir / "report.html").exists():
+        return ""
+    return '<p>The models compared: <a href="report.html">report card</a>.</p>'
 
 
 def _stage_row(run_dir: Path, name: str, record: dict) -> tuple[str, ...]:

@@ -5,9 +5,12 @@ import json
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
-from finllm_utils import report, stages
+from finllm_utils import cli, report, stages
 from finllm_utils.checks import CHECKS, SPINE_KEYS, TARGETS, missing_spine_keys
+from finllm_utils.evals.scoreboard import write_scoreboard
+from tests.evals.small_board import RIGHT, small_board, small_measured
 
 
 @pytest.fixture
@@ -188,3 +191,47 @@ def test_statements_are_unique_and_spine_keys_counted():
     assert missing_spine_keys(whole) == []
     broken = whole | {"ppo.kl_nats": float("nan"), "hub.numeric_exact": "1"}
     assert missing_spine_keys(broken) == ["ppo.kl_nats", "hub.numeric_exact"]
+
+
+@pytest.fixture
+def scored(tmp_path):
+    """Two runs with a scoreboard; the second one's aligned model is better."""
+    for name, right in (("old", 12), ("new", 36)):
+        measured = small_measured(RIGHT | {("exam", "ppo"): right})
+        folder = tmp_path / name / report.SCOREBOARD
+        write_scoreboard(small_board(measured), measured, folder)
+    return tmp_path
+
+
+def test_report_draws_the_card_of_a_scored_run(scored):
+    run = scored / "new"
+    where = ["report", "--run-dir", str(run)]
+    result = CliRunner().invoke(cli.app, where, env={"COLUMNS": "200"})
+    assert result.exit_code == 0 and f"report card: {run}/report.html" in result.output
+    card = (run / "report_card.md").read_text()
+    assert "# Report card of run new" in card and "Against another run" not in card
+    assert 'href="report.html"' in (run / "index.html").read_text()
+    result = CliRunner().invoke(cli.app, [*where, "--compare", str(scored / "old")])
+    assert result.exit_code == 0
+    card = (run / "report_card.md").read_text()
+    assert "old to this one: 9 no clear change, 1 better." in card
+
+
+def test_report_without_a_scoreboard_is_as_before(run_dir, scored):
+    result = CliRunner().invoke(cli.app, ["report", "--run-dir", str(run_dir)])
+    assert result.exit_code == 0 and "report card" not in result.output
+    assert not (run_dir / "report.html").exists()
+    assert "report.html" not in (run_dir / "index.html").read_text()
+    with pytest.raises(ValueError, match=r"scoreboard\.json: no scoreboard; 09"):
+        report.write_card(run_dir, str(scored / "old"))
+    with pytest.raises(ValueError, match=r"scoreboard\.json: no scoreboard; 09"):
+        report.write_card(scored / "old", str(run_dir))
+
+
+def test_a_scoreboard_of_an_unfinished_stage_is_not_shown(scored):
+    run = scored / "new"
+    failed = {"09_evaluation": {"state": "failed", "seconds": 1.0, "error": "x"}}
+    stages.write_status(run, {"stages": failed})
+    assert report.write_card(run) == ()
+    with pytest.raises(ValueError, match="09_evaluation is failed: finish it first"):
+        report.write_card(run, str(scored / "old"))

@@ -53,6 +53,29 @@ def endpoint(
     call, for a refused key, an unknown model or a refused request; RuntimeError when
     the server fails or answers with something else than a chat completion.
     """
+    client = open_client(
+        base_url, api_key_env=api_key_env, timeout_s=timeout_s, max_retries=max_retries
+    )
+    extra = {} if temperature is None else {"temperature": temperature}
+
+    def complete(messages: Sequence[ChatTurn]) -> str:
+        sent = [asdict(turn) for turn in masked(messages)]
+        try:
+            reply = client.chat.completions.create(model=model, messages=sent, **extra)
+        except client_errors() as error:
+            raise explained(error, base_url, model, api_key_env) from error
+        return answer_text(reply, base_url) or ""  # withheld: the parser counts it
+
+    return complete
+
+
+def open_client(
+    base_url: str, *, api_key_env: str, timeout_s: float, max_retries: int
+) -> object:
+    """The official client for a server; arguments as ``endpoint`` has them.
+
+    Raises: ValueError naming the setting for a bad URL or a missing key.
+    """
     if not base_url.startswith(("http://", "https://")):
         raise ValueError(
             f"base_url={base_url!r}: give an address such as http://localhost:8000/v1; "
@@ -70,63 +93,75 @@ def endpoint(
         raise ValueError(
             "endpoint() needs the package openai: pip install openai"
         ) from error
-    client = OpenAI(
+    return OpenAI(
         base_url=base_url, api_key=key, timeout=timeout_s, max_retries=max_retries
     )
-    extra = {} if temperature is None else {"temperature": temperature}
-
-    def complete(messages: Sequence[ChatTurn]) -> str:
-        sent = [asdict(turn) for turn in masked(messages)]
-        reply = _asked(
-            lambda: client.chat.completions.create(model=model, messages=sent, **extra),
-            base_url,
-            model,
-            api_key_env,
-        )
-        try:
-            text = reply.choices[0].message.content
-        except (AttributeError, IndexError, TypeError) as error:
-            raise RuntimeError(
-                f"{base_url}: the answer is no chat completion ({reply!r:.80}); check "
-                "that base_url ends where /chat/completions begins"
-            ) from error
-        return text or ""  # a withheld answer has no text: the parser counts it
-
-    return complete
 
 
-def _asked(call: Callable, base_url: str, model: str, api_key_env: str) -> object:
-    """The result of ``call``, with the client's errors told in our words."""
-    from openai import APIConnectionError, APIStatusError, OpenAIError
+def client_errors() -> tuple[type[Exception], ...]:
+    """What the client raises when a request fails or its answer is not JSON."""
+    from openai import OpenAIError
 
-    try:
-        return call()
-    except APIStatusError as error:
-        status = error.status_code
-        told = f"{base_url} answered {status} ({error.message:.120})"
-        if status in (401, 403):
-            what = (
-                f"the key in {api_key_env}" if api_key_env else "a request without key"
-            )
-            raise ValueError(f"{told}: it refused {what}; set a valid key") from error
-        if status == 404:
-            raise ValueError(
-                f"{told}: check model={model!r} and the path of base_url"
-            ) from error
-        if status in (400, 422):
-            raise ValueError(f"{told}: change the request or its settings") from error
-        raise RuntimeError(
-            f"{told} after all retries; run again later, what is recorded stays"
-        ) from error
-    except APIConnectionError as error:
-        raise RuntimeError(
+    return (OpenAIError, json.JSONDecodeError, UnicodeDecodeError)
+
+
+def explained(
+    error: Exception, base_url: str, model: str, api_key_env: str
+) -> ValueError | RuntimeError:
+    """One of ``client_errors`` in our words; the key is cut out of what servers say.
+
+    ValueError is for what the user must set right, RuntimeError for what may pass.
+    """
+    from openai import APIConnectionError, APIStatusError
+
+    if isinstance(error, APIStatusError):
+        return _explained_status(error, base_url, model, api_key_env)
+    if isinstance(error, APIConnectionError):
+        return RuntimeError(
             f"{base_url} cannot be reached ({error.message}): start the server or "
             "correct base_url; raise timeout_s for a slow model"
-        ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError, OpenAIError) as error:
+        )
+    return RuntimeError(
+        f"{base_url} sent an answer that is not JSON ({error}); check that "
+        "base_url ends where /chat/completions begins"
+    )
+
+
+def _explained_status(
+    error: object, base_url: str, model: str, api_key_env: str
+) -> ValueError | RuntimeError:
+    status = error.status_code
+    said = without_key(error.message, api_key_env)
+    told = f"{base_url} answered {status} ({said:.120})"
+    if status in (401, 403):
+        what = f"the key in {api_key_env}" if api_key_env else "a request without key"
+        return ValueError(f"{told}: it refused {what}; set a valid key")
+    if status == 404:
+        return ValueError(f"{told}: check model={model!r} and the path of base_url")
+    if status in (400, 422):
+        return ValueError(f"{told}: change the request or its settings")
+    return RuntimeError(
+        f"{told} after all retries; run again later, what is recorded stays"
+    )
+
+
+def without_key(text: str, api_key_env: str) -> str:
+    """``text`` with [key] for the key: some servers repeat it in what they answer."""
+    key = os.environ.get(api_key_env, "")
+    return text.replace(key, "[key]") if key else text
+
+
+def answer_text(reply: object, base_url: str) -> str | None:
+    """The text of a chat completion; None where the server withheld it.
+
+    Raises: RuntimeError when ``reply`` is no chat completion.
+    """
+    try:
+        return reply.choices[0].message.content
+    except (AttributeError, IndexError, TypeError) as error:
         raise RuntimeError(
-            f"{base_url} sent an answer that is not JSON ({error}); check that "
-            "base_url ends where /chat/completions begins"
+            f"{base_url}: the answer is no chat completion ({reply!r:.80}); check "
+            "that base_url ends where /chat/completions begins"
         ) from error
 
 
@@ -201,7 +236,7 @@ def recording(
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _cut_half_line(path)
+    cut_half_line(path)
     rows = exchanges(path) if path.exists() and path.stat().st_size else []
     known = {row["request_sha256"]: row["completion"] for row in rows}
 
@@ -217,18 +252,23 @@ def recording(
                 "model": model,
                 "planted": [],
             }
-            line = json.dumps(row, ensure_ascii=False) + "\n"
-            with open(path, "ab") as handle:
-                handle.write(line.encode())
-                handle.flush()
-                os.fsync(handle.fileno())
+            append_row(path, row)
             known[key] = text
         return known[key]
 
     return asked
 
 
-def _cut_half_line(path: Path) -> None:
+def append_row(path: Path, row: dict) -> None:
+    """Writes ``row`` as one more JSON line, on disk before this returns."""
+    line = json.dumps(row, ensure_ascii=False) + "\n"
+    with open(path, "ab") as handle:
+        handle.write(line.encode())
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def cut_half_line(path: Path) -> None:
     """Removes what stands behind the last line end, unless it is a whole record."""
     data = path.read_bytes() if path.exists() else b""
     tail = data[data.rfind(b"\n") + 1 :]

@@ -18,6 +18,7 @@ from finllm_utils.evals.paired_scores import (
     ItemScore,
     adjusted_changes,
     items_digest,
+    shared_items,
     word_for,
 )
 from finllm_utils.evals.scoreboard import (
@@ -30,7 +31,8 @@ from finllm_utils.evals.scoreboard import (
 from finllm_utils.intervals import Interval
 
 NOT_COMPARABLE = "not comparable"
-Records = Mapping[tuple[str, str], Sequence[ItemScore]]
+Key = tuple[str, str]  # measure and model
+Records = Mapping[Key, Sequence[ItemScore]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,46 +94,39 @@ def compare_boards(
     """
     first, second = _cells(before), _cells(after)
     shared = [key for key in second if key in first]
-    refused = {key: _refusal(key, before, after) for key in shared}
-    open_keys = [key for key in shared if not refused[key]]
-    lower = {m.name: m.lower_is_better for m in after.measures}
-    paired = {
-        key: Comparison(records_before[key], records_after[key], lower[key[0]])
-        for key in open_keys
-        if _has_records(first[key], records_before, "the other run")
-        and _has_records(second[key], records_after, "this run")
-    }
+    refused: dict[Key, str] = {}
+    found: dict[Key, tuple[Change, float, str]] = {}
+    paired: dict[Key, Comparison] = {}
+    for key in shared:
+        lower = _direction(after, key[0])
+        one = _comparison(first[key], second[key], records_before, records_after, lower)
+        refused[key] = _refusal(first[key], second[key], one)
+        if lower != _direction(before, key[0]):
+            refused[key] = "lower is better in one run and worse in the other"
+        if not refused[key] and one is not None:
+            paired[key] = one
+        elif not refused[key]:
+            found[key] = _from_intervals(first[key], second[key], lower)
     settings = {"num_bootstrap": num_bootstrap, "seed": seed, "level": after.level}
-    exact = adjusted_changes(paired, **settings)
-    found = {key: (one.change, one.p_value, "by item") for key, one in exact.items()}
-    for key in open_keys:
-        if key in paired and key not in exact:
-            refused[key] = "no item was scored in both"
-        elif key not in paired:
-            found[key] = _from_intervals(first[key], second[key], lower[key[0]])
+    for key, exact in adjusted_changes(paired, **settings).items():
+        found[key] = (exact.change, exact.p_value, "by item")
     adjusted = dict(zip(found, holm([p for _, p, _ in found.values()]), strict=True))
     changes = []
     for key in shared:
-        row = _row(key, first[key], second[key])
+        row = _row(first[key], second[key])
         if refused[key]:
             changes.append(RunChange(**row, reason=refused[key]))
             continue
         change, _, how = found[key]
         clear = adjusted[key] <= 1 - after.level
-        changes.append(
-            RunChange(
-                **row,
-                value=change.value,
-                interval=change.interval,
-                adjusted_p=adjusted[key],
-                word=word_for(change.value, clear, lower[key[0]]),
-                reason=how,
-            )
-        )
+        word = word_for(change.value, clear, _direction(after, key[0]))
+        values = {"value": change.value, "interval": change.interval, "reason": how}
+        p = adjusted[key]
+        changes.append(RunChange(**row, **values, adjusted_p=p, word=word))
     return RunComparison(tuple(changes), _alone(first, second), _alone(second, first))
 
 
-def _cells(board: Scoreboard) -> dict[tuple[str, str], Cell]:
+def _cells(board: Scoreboard) -> dict[Key, Cell]:
     return {(cell.measure, cell.model): cell for cell in board.cells}
 
 
@@ -143,26 +138,47 @@ def _alone(ours: Mapping, others: Mapping) -> tuple[str, ...]:
     )
 
 
-def _row(key: tuple[str, str], first: Cell, second: Cell) -> dict:
+def _row(first: Cell, second: Cell) -> dict:
     return {
-        "measure": key[0],
-        "model": key[1],
+        "measure": first.measure,
+        "model": first.model,
         "value_before": first.value,
         "value_after": second.value,
     }
 
 
-def _refusal(key: tuple[str, str], before: Scoreboard, after: Scoreboard) -> str:
+def _comparison(
+    first: Cell,
+    second: Cell,
+    records_before: Records,
+    records_after: Records,
+    lower_is_better: bool,
+) -> Comparison | None:
+    """Both runs' scores; None when one of them came without its records."""
+    known = [
+        _has_records(first, records_before, "the other run"),
+        _has_records(second, records_after, "this run"),
+    ]
+    if not all(known):
+        return None
+    key = (first.measure, first.model)
+    return Comparison(records_before[key], records_after[key], lower_is_better)
+
+
+def _refusal(first: Cell, second: Cell, comparison: Comparison | None) -> str:
     """Why two figures of one name do not compare; empty when they do."""
-    first, second = before.cell(*key), after.cell(*key)
     if first.digest != second.digest:
-        counts = [c.num_items + c.num_failed for c in (first, second)]
+        counts = [cell.num_items + cell.num_failed for cell in (first, second)]
         return f"different items were asked ({counts[0]} and {counts[1]})"
-    if _direction(before, key[0]) != _direction(after, key[0]):
-        return "lower is better in one run and worse in the other"
     if first.value is None or second.value is None:
         return "no item could be scored in one of the runs"
-    return ""
+    if comparison is None:
+        return ""
+    try:
+        pairs = shared_items(comparison.before, comparison.after)
+    except ValueError as error:
+        return str(error)
+    return "" if pairs else "no item was scored in both"
 
 
 def _direction(board: Scoreboard, name: str) -> bool:

@@ -13,11 +13,13 @@ from unicodedata import normalize
 from finllm_utils.evals.exam import LETTERS, TRUE_FALSE
 from finllm_utils.records import ExamItem
 
-_SET = r"[A-H](?:(?:[\s、,;/]|和|与|及|以及)*[A-H])*(?![A-Z股])"
+_WORD = r"[A-H]+(?![A-Z股])"
+_SET = rf"(?>{_WORD}(?:(?:[\s、,;/]|和|与|及|以及)+{_WORD})*)"  # all of it or nothing
+_NOT_WRONG = r"(?!(?:选?项)?(?:都|均|是|为)*(?:错|不正确|不对|不符|有误|×))"
 _OPEN = r"[\s\"'“‘(\[【《*:]*"
 _STATED = re.compile(
     rf"(?:(?:答案|ANSWER)\s*(?:选项|IS|应?[为是选])?|(?<![不别备候供可])选(?:择|项)?)"
-    rf"{_OPEN}({_SET})"
+    rf"{_OPEN}({_SET}){_NOT_WRONG}"
 )
 _FIRST = re.compile(
     rf"^{_OPEN}({_SET})(?=[.。、,;:)\]】\"'”’*\n]|\s*$|\s+[\u4e00-\u9fff])"

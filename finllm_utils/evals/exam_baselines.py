@@ -1,6 +1,6 @@
 """What an exam gives to those who know nothing: rules that never read the question.
 
-A rule that picks several choices at once shares the credit among them, as a guess would.
+A rule that likes several choices alike shares the credit among them, as a guess would.
 """
 
 from collections import Counter
@@ -16,8 +16,8 @@ LETTERS = "ABCDEFGH"
 def exam_baselines(items: Sequence[ExamItem], texts: Iterable[str]) -> dict[str, float]:
     """{rule: mean credit} over the items with one right choice.
 
-    Rules: ``chance``; ``longest`` and ``shortest`` choice; ``majority``, the letter that
-    is right most often; ``frequent``, the choice that stands most often in ``texts``.
+    Rules: ``chance``; ``longest`` and ``shortest`` choice; ``majority``, the letter
+    right most often; ``frequent``, the choice that stands most often in ``texts``.
     True or false items have choices of their own, so for them ``frequent`` and the
     rules of length say nothing: they get the credit of chance.
     Raises: ValueError when there is no item with one right choice.

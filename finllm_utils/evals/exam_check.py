@@ -116,7 +116,10 @@ def form_faults(row: Mapping, subject: str, prefix: str) -> list[Finding]:
 
 
 def proof_faults(row: Mapping, book: ArticleBook) -> list[Finding]:
-    """Sums that come out otherwise or are not in the right choice; false quotes."""
+    """Sums that come out otherwise or are not in the right choice; false quotes.
+
+    Where no choice has a figure (可以推定), the proof must state the sum's value.
+    """
     found = []
     values = []
     for check in row.get("check", []):
@@ -127,6 +130,8 @@ def proof_faults(row: Mapping, book: ArticleBook) -> list[Finding]:
     right = [row["choices"][LETTERS.index(letter)] for letter in row["answer"]]
     if row["type"] == "true_false":
         right = [row["question"], row["proof"]]
+    elif not any(figures(choice) for choice in row["choices"]):
+        right = [row["proof"]]
     stated = {v for text in right for f in figures(text) for v in _readings(f)}
     if values and not any(abs(value) in stated for value in values):
         detail = f"no right choice states {', '.join(map(str, values))}"

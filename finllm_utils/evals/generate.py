@@ -9,7 +9,6 @@ from finllm_utils.records import ChatTurn
 from finllm_utils.train.sft import encode_prompt
 
 
-@torch.no_grad()
 def greedy_answers(
     model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerBase,
@@ -17,19 +16,31 @@ def greedy_answers(
     max_new_tokens: int,
     batch_size: int = 32,
 ) -> list[str]:
-    """The model's next turn in every conversation, without special tokens.
+    """The model's next turn in every conversation, without special tokens."""
+    prompts = [encode_prompt(tokenizer, turns) for turns in conversations]
+    return greedy_texts(model, tokenizer, prompts, max_new_tokens, batch_size)
+
+
+@torch.no_grad()
+def greedy_texts(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    batch_size: int = 32,
+) -> list[str]:
+    """What the model writes after every prompt of token ids, without special tokens.
 
     Prompts of like length share a batch, padded on the left.
     """
-    prompts = [encode_prompt(tokenizer, turns) for turns in conversations]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answers = [""] * len(prompts)
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
         width = max(len(prompts[i]) for i in part)
-        pad = tokenizer.pad_token_id
+        pad = tokenizer.pad_token_id or 0  # hidden by the mask, whichever it is
         ids_BL = torch.tensor(
-            [[pad] * (width - len(prompts[i])) + prompts[i] for i in part]
+            [[pad] * (width - len(prompts[i])) + list(prompts[i]) for i in part]
         )
         mask_BL = torch.tensor(
             [[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in part]

@@ -155,10 +155,14 @@ def adjusted_changes(
     ``many_changes.changes_between`` for measures with weights and either direction;
     its p-value is of the figure itself (sign flips) rather than of its sign.
     Comparisons without a shared scored item are left out.
+    Raises: ValueError naming the comparison whose items are not the same.
     """
     found: dict[Key, tuple[Change, np.ndarray, bool]] = {}
     for key, one in comparisons.items():
-        pairs = shared_items(one.before, one.after)
+        try:
+            pairs = shared_items(one.before, one.after)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from error
         if not pairs:
             continue
         first = np.array([a.value for a, _ in pairs])

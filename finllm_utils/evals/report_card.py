@@ -4,11 +4,12 @@ Reads the flat figures that the stages reported and the paired changes between
 neighbours; computes nothing itself. Notebook 09 writes it as Markdown and JSON.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from finllm_utils.evals.bootstrap import Change
+from finllm_utils.evals.report_blocks import markdown_table
 from finllm_utils.files import atomic_file, write_json
 
 STAGES = ("base", "expanded", "stage1", "stage2", "sft1", "sft2", "ppo")
@@ -89,15 +90,17 @@ def card_markdown(card: Mapping) -> str:
             "",
             "## Stages (bits per byte and nats: lower is better)",
             "",
-            *_table(["model", *columns], stage_rows),
+            *markdown_table(["model", *columns], stage_rows),
             "",
             "## Change against the stage before (paired bootstrap, 95%)",
             "",
-            *_table(["measure", "stages", "change", "interval", "word"], change_rows),
+            *markdown_table(
+                ["measure", "stages", "change", "interval", "word"], change_rows
+            ),
             "",
             "## Reward model and PPO",
             "",
-            *_table(["figure", "value"], alignment_rows),
+            *markdown_table(["figure", "value"], alignment_rows),
             "",
         ]
     )
@@ -116,8 +119,3 @@ def _number(value: float | bool | None) -> str:
     if isinstance(value, (bool, int)):
         return str(value)
     return f"{value:.4f}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [header, ["---"] * len(header), *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]

@@ -26,17 +26,17 @@ def radar(
     """
     if not axes or len(models) > COLOURS:
         raise ValueError(
-            f"{len(axes)} axes and {len(models)} models; at most {COLOURS}"
+            f"{len(axes)} axes and {len(models)} models: draw one axis or more and at "
+            f"most {COLOURS} models"
         )
     parts = [_ring(share, len(axes)) for share in (0.25, 0.5, 0.75, 1.0)]
     for i, name in enumerate(axes):
         x, y = _spoke(i, len(axes), 1.0)
         parts.append(_line(CENTRE_X, CENTRE_Y, x, y, "var(--line)"))
         text_x, text_y = _spoke(i, len(axes), 1.12)
-        anchor = (
-            "middle" if abs(x - CENTRE_X) < 1 else "start" if x > CENTRE_X else "end"
-        )
-        parts.append(_text(text_x, text_y + 4, name, anchor))
+        side = 0 if abs(x - CENTRE_X) < 1 else 1 if x > CENTRE_X else -1
+        anchors = {-1: "end", 0: "middle", 1: "start"}
+        parts.append(_text(text_x, text_y + 4, name, anchors[side]))
     for number, (name, values) in enumerate(models.items()):
         parts += _polygon(number, values)
         y = 370 + 18 * number

@@ -202,12 +202,21 @@ class Scoreboard:
 def write_scoreboard(
     board: Scoreboard, measured: Iterable[Measured], folder: Path
 ) -> None:
-    """Writes ``scoreboard.json`` and, beside it, ``records.jsonl`` an item a line."""
+    """Writes ``scoreboard.json`` and, beside it, ``records.jsonl`` an item a line.
+
+    A question stands with the first model that was asked it; what is at its default is
+    left out.
+    """
+    defaults = {f.name: f.default for f in fields(ItemScore)}
+    told: set[tuple[str, str]] = set()
     with atomic_file(Path(folder) / RECORDS_FILE) as handle:
         for one in measured:
-            place = {"measure": one.measure, "model": one.model}
             for score in one.scores:
-                row = place | asdict(score)
+                row = {k: v for k, v in asdict(score).items() if v != defaults[k]}
+                if (one.measure, score.item) in told:
+                    row.pop("question", None)
+                told.add((one.measure, score.item))
+                row = {"measure": one.measure, "model": one.model} | row
                 handle.write(json.dumps(row, ensure_ascii=False) + "\n")
     write_json(Path(folder) / BOARD_FILE, asdict(board))
 
@@ -249,13 +258,16 @@ def read_records(folder: Path) -> dict[tuple[str, str], list[ItemScore]]:
     """
     path = Path(folder) / RECORDS_FILE
     records: dict[tuple[str, str], list[ItemScore]] = {}
+    questions: dict[tuple[str, str], str] = {}
     for number, row in numbered_lines(path) if path.exists() else ():
+        where = f"{path}, line {number}"
         try:
             key = (row.pop("measure"), row.pop("model"))
+            asked = (key[0], row["item"])
         except KeyError as error:
-            raise ValueError(f"{path}, line {number}: no {error}") from error
-        score = _made(ItemScore, row, f"{path}, line {number}")
-        records.setdefault(key, []).append(score)
+            raise ValueError(f"{where}: no {error}") from error
+        row["question"] = questions.setdefault(asked, row.get("question", ""))
+        records.setdefault(key, []).append(_made(ItemScore, row, where))
     return records
 
 

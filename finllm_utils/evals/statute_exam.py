@@ -127,24 +127,30 @@ def _standing_in(
 def _sentences() -> tuple[Sentence, ...]:
     """Every sentence of the base that can be asked about by itself."""
     articles = Counter(a.text for law in laws() for a in law.articles)
-    every = [
-        Sentence(law.name, article, text)
-        for law in laws()
-        for article in law.articles
-        for text in _split(article.text)
-    ]
+    every = _every_sentence()
     texts = Counter(one.text for one in every)
-    frames = Counter((one.law, _frame(one.text)) for one in every)
+    names = [(one.law, _frame(one.text)) for one in every]
+    frames = Counter(names)
     return tuple(
         one
-        for one in every
+        for one, name in zip(every, names, strict=True)
         if articles[one.article.text] == 1
         and texts[one.text] == 1
-        and frames[one.law, _frame(one.text)] == 1
+        and frames[name] == 1
         and _NUMBERED.fullmatch(one.article.number_zh)
         and not _AMENDS.search(one.law)
         and _MIN_CHARS <= len(one.text) <= _MAX_CHARS
         and not _LEANS.search(one.text)
+    )
+
+
+@cache
+def _every_sentence() -> tuple[Sentence, ...]:
+    return tuple(
+        Sentence(law.name, article, text)
+        for law in laws()
+        for article in law.articles
+        for text in _split(article.text)
     )
 
 
@@ -175,12 +181,7 @@ def _quantity_pool() -> QuantityPool:
 
 @cache
 def _term_pool() -> TermPool:
-    return TermPool(
-        (law.name, text)
-        for law in laws()
-        for article in law.articles
-        for text in _split(article.text)
-    )
+    return TermPool((one.law, one.text) for one in _every_sentence())
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +233,8 @@ def _article(one: Sentence, rng: random.Random) -> _Draft | None:
     """Four articles of which the true one is at any place in order of number."""
     if one.text[-1] != "。" or _CITES.search(one.text):
         return None
-    numbers = [n for n in _numbers_of(one.law) if _NUMBERED.fullmatch(n)]
+    wordings = _wordings(one.law)
+    numbers = list(wordings)
     place = numbers.index(one.article.number_zh)
     before = rng.randrange(len(LETTERS))
     low = numbers[max(0, place - _NEIGHBOURS) : place]
@@ -240,14 +242,16 @@ def _article(one: Sentence, rng: random.Random) -> _Draft | None:
     if len(low) < before or len(high) < len(LETTERS) - 1 - before:
         return None
     wrong = rng.sample(low, before) + rng.sample(high, len(LETTERS) - 1 - before)
+    if any(one.text in wordings[number] for number in wrong):
+        return None  # it stands there in a longer sentence, or in a list
     return _Draft(one, one.text, (one.article.number_zh, *wrong))
 
 
 @cache
-def _numbers_of(law: str) -> tuple[str, ...]:
-    return next(
-        tuple(a.number_zh for a in one.articles) for one in laws() if one.name == law
-    )
+def _wordings(law: str) -> dict[str, str]:
+    """{number of the article: its text}, in order."""
+    articles = next(one.articles for one in laws() if one.name == law)
+    return {a.number_zh: a.text for a in articles if _NUMBERED.fullmatch(a.number_zh)}
 
 
 _DRAWERS = {

@@ -1,8 +1,8 @@
 """Quantities that a statute states in Chinese characters: periods, shares, fines.
 
-Calendar dates, article numbers and ordinals are left out. A range (一万元以上十万元以下)
-is one quantity, so that its two bounds are asked about, or edited, together. Digits and
-the numbers of a customer's question are not read here; the hub does that.
+Calendar dates, article numbers and ordinals are left out. A range, as in 一万元以上
+十万元以下, is one quantity: its two bounds are asked about, or edited, together. Digits
+and the numbers of a customer's question are not read here; the hub does that.
 """
 
 import random

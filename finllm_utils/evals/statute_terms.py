@@ -1,8 +1,8 @@
 """Terms of the law base: who acts in a statute's sentences, and what it defines.
 
 A subject is what stands before 应当, 不得, 可以 at the beginning of a sentence
-(投保人, 国务院保险监督管理机构); a defined term stands before 是指. Two subjects are of the
-same kind when they end alike, as 人, 机构, 部门 or 公司 do.
+(投保人, 国务院保险监督管理机构); a defined term stands before 是指. Two subjects are of
+the same kind when they end alike, as those in 人, 机构, 部门 or 公司 do.
 """
 
 import random
@@ -10,8 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
-
-from finllm_utils.corpora.laws import Law
 
 _SUBJECT = re.compile(
     r"(?P<term>[\u4e00-\u9fff]{2,14}?)(?=依法应当|依法可以|应当|不得|可以|有权|负责)"
@@ -92,11 +90,11 @@ class TermPool:
         ranked = []
         for text, uses in self._counts.get(true.kind, Counter()).items():
             fits = (
-                text not in article
-                and not _alike(text, true.text)
-                and abs(len(text) - len(true.text)) <= _LIKE_LENGTH
+                (text in own or text[-1] == true.text[-1])
                 and (true.kind == "defined" or uses >= _MIN_USES)
-                and (text in own or text[-1] == true.text[-1])
+                and abs(len(text) - len(true.text)) <= _LIKE_LENGTH
+                and text not in article
+                and not _alike(text, true.text)
             )
             if fits:
                 draw = rng.random() ** (1 / uses)
@@ -105,7 +103,9 @@ class TermPool:
         for _, _, text in sorted(ranked, reverse=True):
             if not any(_alike(text, one) for one in picked):
                 picked.append(text)
-        return picked[:number] if len(picked) >= number else []
+            if len(picked) == number:
+                return picked
+        return []
 
 
 def _alike(one: str, other: str) -> bool:

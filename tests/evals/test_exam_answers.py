@@ -47,6 +47,8 @@ JUDGEMENT = replace(SINGLE, type="true_false", choices=("正确", "错误"), ans
         ("A股市场", "C"),
         ("A股上涨，与题目无关", ""),
         ("A bank should decide", ""),
+        ("选项B正确，选项A、C错误。", "B"),
+        ("答案：B\nBecause it is so", "B"),
         ("不选A。", ""),
         ("备选项很多，不能确定", ""),
         ("我不知道", ""),

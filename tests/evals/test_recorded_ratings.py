@@ -7,6 +7,7 @@ from finllm_utils.annotation.session import replay
 from finllm_utils.dependencies import REPOSITORY
 from finllm_utils.evals.bradley_terry import bootstrap_strengths, tally
 from finllm_utils.evals.comparisons import build_comparisons, outcomes, read_answers
+from finllm_utils.evals.model_judge import judge_pairs, recorded_judge
 from finllm_utils.evals.rating_pairs import training_pairs
 from finllm_utils.evals.ratings import kappa_between, position_bias
 from finllm_utils.rlhf.preference_formats import read_preferences, write_trl_pairs
@@ -66,3 +67,17 @@ def test_recorded_ratings_become_pairs_for_training(name, tmp_path):
     path = tmp_path / "pairs.jsonl"
     assert write_trl_pairs(path, export.pairs) == len(export.pairs) > 10
     assert tuple(read_preferences(path)) == export.pairs
+
+
+def test_the_recorded_judge_goes_by_the_place_and_is_found_out():
+    """The replies fit the wording of the judge's prompt, so a change of it shows."""
+    comparisons, records = load("gsb")
+    pair = {"smollm2-greedy", "smollm2-sampled"}
+    items = [item for item in comparisons.items if set(item.texts) == pair]
+    judge = recorded_judge(FOLDER / "judge_replies.jsonl")
+    run = judge_pairs(items, judge, rater="smollm2-135m")
+    assert (len(run.judgements), run.failed) == (44, ())
+    bias = run.position_bias()
+    assert (bias.share_flipped, bias.num_to_first, bias.num_pairs) == (1, 22, 22)
+    said, people = outcomes(comparisons, run.combined()), outcomes(comparisons, records)
+    assert kappa_between(said, people, num_bootstrap=50, seed=0).kappa == 0

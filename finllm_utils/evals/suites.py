@@ -1,0 +1,275 @@
+"""The suites of the report card: one call asks one model one suite, item by item.
+
+``course_suites`` lists them at a profile's size, all on held-out items. A suite that
+scores by likelihood needs the weights; of the exam, models that only answer are asked
+in words. Chat suites are put to models that were taught to chat.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from finllm_utils.config import EvalsConfig
+from finllm_utils.corpora.insurance import insurance_answers
+from finllm_utils.corpora.splits import insurance_questions
+from finllm_utils.evals import answer_selection as selection
+from finllm_utils.evals import choice, following, multiturn, safety
+from finllm_utils.evals.bits_per_byte import spread_sample
+from finllm_utils.evals.exam import chance_level, read_exam
+from finllm_utils.evals.exam_run import run_exam
+from finllm_utils.evals.exam_scoring import Asking, score_exam
+from finllm_utils.evals.item_results import ItemResult
+from finllm_utils.evals.local_models import LocalModel, require_weights
+from finllm_utils.evals.prompts import (
+    Answering,
+    Asked,
+    Mark,
+    as_reply,
+    run_suite,
+    user_prompt,
+)
+from finllm_utils.evals.statute_exam import statute_exam
+from finllm_utils.records import ExamItem
+
+MAX_CANDIDATE_CHARS = 120  # a longer answer costs the most to score
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Suite:
+    """One suite at the size of a profile."""
+
+    name: str
+    title: str
+    axis: str
+    """A key of ``scoreboard.AXES``."""
+    run: Callable[[Answering], list[ItemResult]]
+    questions: dict[str, str]
+    """Item to question, for those who look at what changed."""
+    baseline: float
+    """What the named rule earns without any model."""
+    baseline_name: str
+    needs: str = ""
+    """weights, chat, or nothing."""
+
+    def takes(self, model: Answering) -> bool:
+        """Whether ``model`` can be asked: it has weights, or was taught to chat."""
+        local = isinstance(model, LocalModel)
+        if self.needs == "weights":
+            return local
+        return self.needs != "chat" or not local or model.chat
+
+
+def course_suites(cfg: EvalsConfig, seed: int) -> dict[str, Suite]:
+    """All suites by name, in the order of the card; none holds a training item."""
+    number, batch = cfg.num_suite_items, cfg.batch_tokens
+    suites = [_exam_suite("exam", "finance exam", _finance_exam(number), batch)]
+    for form, title in (
+        ("open", "statutes in training"),
+        ("unseen", "statutes held out"),
+    ):
+        per_kind = max(1, number // 4)
+        items = statute_exam(form, seed=seed, per_kind=per_kind, finance_only=True)
+        suites.append(_exam_suite(f"statute_{form}", title, items, batch))
+    suites += [
+        _choice_suite(cfg, seed),
+        _selection_suite(cfg, seed),
+        _following_suite(cfg),
+        _dialogue_suite(cfg),
+        _safety_suite(cfg),
+    ]
+    return {suite.name: suite for suite in suites}
+
+
+def _finance_exam(number: int) -> list[ExamItem]:
+    """Items at even distances, so that every subject and type keeps its share."""
+    return following.spread(read_exam(), number)
+
+
+def _exam_suite(
+    name: str, title: str, items: Sequence[ExamItem], batch_tokens: int
+) -> Suite:
+    def run(model: Answering) -> list[ItemResult]:
+        if not isinstance(model, LocalModel):
+            return run_exam(model, items, suite=name)
+        return score_exam(
+            model.network,
+            model.tokenizer,
+            items,
+            name=model.name,
+            batch_tokens=batch_tokens,
+            asking=Asking(chat=model.chat),
+            suite=name,
+        ).results
+
+    return Suite(
+        name=name,
+        title=title,
+        axis="finance",
+        run=run,
+        questions={item.id: item.question for item in items},
+        baseline=chance_level(items),
+        baseline_name="chance",
+    )
+
+
+def _choice_suite(cfg: EvalsConfig, seed: int) -> Suite:
+    items = choice.build_choice_items(
+        insurance_questions("test"),
+        insurance_answers(),
+        cfg.num_suite_items,
+        cfg.choice_tolerance,
+        seed,
+    )
+
+    def run(model: Answering) -> list[ItemResult]:
+        local = require_weights(model)
+        nats = choice.option_nats(
+            local.network,
+            local.tokenizer,
+            items,
+            prompt="chat" if local.chat else "plain",
+            batch_tokens=cfg.batch_tokens,
+        )
+        hits = choice.result(nats, items).hits
+        return [
+            ItemResult(
+                suite="choice",
+                model=local.name,
+                item=item.id,
+                credit=hit,
+                given=item.options[int(row.argmin())],
+                expected=item.options[item.answer],
+            )
+            for item, row, hit in zip(items, nats, hits, strict=True)
+        ]
+
+    return Suite(
+        name="choice",
+        title="insurance answers, one of four",
+        axis="application",
+        run=run,
+        questions={item.id: item.question for item in items},
+        baseline=choice.most_overlap(items).accuracy,
+        baseline_name="the option that shares most with the question",
+        needs="weights",
+    )
+
+
+def _selection_suite(cfg: EvalsConfig, seed: int) -> Suite:
+    items = selection.selection_items(
+        insurance_questions("test"),
+        insurance_answers(),
+        num_questions=cfg.num_selection_questions,
+        num_negatives=cfg.num_selection_negatives,
+        max_chars=MAX_CANDIDATE_CHARS,
+        seed=seed,
+    )
+    ranked = selection.selection_results(
+        items, selection.rule_scores("bm25", items), "bm25"
+    )
+    rule = [one.credit for one in ranked if one.suite == selection.RANK_SUITE]
+
+    def run(model: Answering) -> list[ItemResult]:
+        local = require_weights(model)
+        scores = selection.candidate_scores(
+            local.network,
+            local.tokenizer,
+            items,
+            prompt="chat" if local.chat else "plain",
+            batch_tokens=cfg.batch_tokens,
+        )
+        found = selection.selection_results(items, scores, local.name)
+        return [one for one in found if one.suite == selection.RANK_SUITE]
+
+    return Suite(
+        name=selection.RANK_SUITE,
+        title=f"rank among {cfg.num_selection_negatives} answers (reciprocal)",
+        axis="application",
+        run=run,
+        questions={item.id: item.question for item in items},
+        baseline=sum(rule) / len(rule),
+        baseline_name="BM25",
+        needs="weights",
+    )
+
+
+def _following_suite(cfg: EvalsConfig) -> Suite:
+    items = following.read_following(cfg.num_exam_items)
+
+    def mark(item: following.FollowingItem, answer: str) -> Mark:
+        return Mark(float(not following.broken_rules(answer, item.rules)), answer)
+
+    asked = [
+        Asked(user_prompt(i.id, i.prompt), partial(mark, i), i.domain, i.reference)
+        for i in items
+    ]
+    return Suite(
+        name="following",
+        title="instructions that a program checks",
+        axis="dialogue",
+        run=lambda model: run_suite(model, "following", asked, cfg.max_exam_tokens),
+        questions={item.id: item.prompt for item in items},
+        baseline=sum(mark(item, item.prompt).credit for item in items) / len(items),
+        baseline_name="the prompt said again",
+        needs="chat",
+    )
+
+
+def _dialogue_suite(cfg: EvalsConfig) -> Suite:
+    items = multiturn.read_dialogues(cfg.num_exam_items)
+
+    def run(model: Answering) -> list[ItemResult]:
+        answers = multiturn.play(items, as_reply(model, cfg.max_exam_tokens))
+        return [
+            ItemResult(
+                suite="dialogue",
+                model=model.name,
+                item=item.id,
+                credit=float(item.passes(answer)),
+                group=item.kind,
+                given=answer,
+                expected=item.reference,
+            )
+            for item, answer in zip(items, answers, strict=True)
+        ]
+
+    return Suite(
+        name="dialogue",
+        title="dialogues of several turns",
+        axis="dialogue",
+        run=run,
+        questions={item.id: "\n".join(item.turns) for item in items},
+        baseline=multiturn.dialogue_share(items, multiturn.echo),
+        baseline_name="all that the client said, again",
+        needs="chat",
+    )
+
+
+def _safety_suite(cfg: EvalsConfig) -> Suite:
+    items = spread_sample(safety.read_prompts(), cfg.num_accept_items)
+
+    def mark(item: safety.SafetyItem, answer: str) -> Mark:
+        return Mark(float(safety.judge_one(item, answer).safe), answer)
+
+    asked = [
+        Asked(user_prompt(i.id, i.prompt), partial(mark, i), i.category, i.expect)
+        for i in items
+    ]
+    talks = [list(one.prompt.messages) for one in asked]
+    fixed = [
+        sum(
+            safety.judge_one(i, a).safe
+            for i, a in zip(items, reply(talks), strict=True)
+        )
+        for reply in safety.BASELINES.values()
+    ]
+    return Suite(
+        name="safety",
+        title="risky prompts handled, harmless ones answered",
+        axis="dialogue",
+        run=lambda model: run_suite(model, "safety", asked, cfg.max_exam_tokens),
+        questions={item.id: item.prompt for item in items},
+        baseline=max(fixed) / len(items),
+        baseline_name="the best fixed answer",
+        needs="chat",
+    )
