@@ -30,9 +30,10 @@ from finllm_utils.evals.exam import (
     read_exam,
 )
 from finllm_utils.evals.exam_scoring import PLAIN, Asking
-from finllm_utils.evals.following import FollowingItem, read_following
+from finllm_utils.evals.following import FollowingItem, read_following, spread
 from finllm_utils.evals.safety import SafetyItem, read_prompts
 from finllm_utils.evals.statute_exam import FORMS, statute_exam
+from finllm_utils.evals.suites import MAX_CANDIDATE_CHARS
 from finllm_utils.files import atomic_file
 from finllm_utils.records import Document, ExamItem
 
@@ -123,39 +124,34 @@ class ExportedSuite:
         return PREFIX + self.suite
 
 
-def course_suites(
-    cfg: EvalsConfig,
-    *,
-    statutes_per_kind: int = 250,
-    num_selection: int = 100,
-    seed: int = 0,
-) -> dict[str, Sequence[Item]]:
-    """Every suite of the course that ``export_tasks`` takes, at the profile's sizes.
+def exported_items(cfg: EvalsConfig, seed: int) -> dict[str, Sequence[Item]]:
+    """The items that ``suites.course_suites`` asks, and the held-out text by domain.
 
-    Args: statutes_per_kind of each form of the statute exam (0: all there are);
-    num_selection questions with up to 50 wrong answers each.
+    Left out: dialogues, which lm-eval cannot hold.
     """
     questions, answers = insurance_questions("test"), insurance_answers()
-    suites: dict[str, Sequence[Item]] = {"exam": read_exam()}
+    number = cfg.num_suite_items
+    found: dict[str, Sequence[Item]] = {"exam": spread(read_exam(), number)}
     for form in FORMS:
-        items = statute_exam(form, seed=seed, per_kind=statutes_per_kind)
-        suites[f"statute_{form}"] = items
+        found[f"statute_{form}"] = statute_exam(
+            form, seed=seed, per_kind=max(1, number // 4), finance_only=True
+        )
     for domain in HELDOUT_DOMAINS:
         documents = heldout_documents(domain)
-        suites[f"text_{domain}"] = spread_sample(documents, cfg.max_documents)
-    return suites | {
-        "insurance_choice": build_choice_items(
-            questions, answers, cfg.num_choice_items, cfg.choice_tolerance, seed
+        found[f"text_{domain}"] = spread_sample(documents, cfg.max_documents)
+    return found | {
+        "choice": build_choice_items(
+            questions, answers, number, cfg.choice_tolerance, seed
         ),
-        "insurance_selection": selection_items(
+        "answer_selection": selection_items(
             questions,
             answers,
-            num_questions=num_selection,
-            num_negatives=50,
-            max_chars=120,
+            num_questions=cfg.num_selection_questions,
+            num_negatives=cfg.num_selection_negatives,
+            max_chars=MAX_CANDIDATE_CHARS,
             seed=seed,
         ),
-        "following": read_following(),
+        "following": read_following(cfg.num_exam_items),
         "safety": read_prompts(),
     }
 

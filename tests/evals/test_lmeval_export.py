@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from finllm_utils.evals import suites
 from finllm_utils.evals.answer_selection import (
     SelectionItem,
     candidate_scores,
@@ -17,7 +18,7 @@ from finllm_utils.evals.exam_scoring import Asking, score_exam
 from finllm_utils.evals.following import FollowingItem, following_share
 from finllm_utils.evals.generate import chat_reply
 from finllm_utils.evals.item_results import suite_score
-from finllm_utils.evals.lmeval_export import course_suites, export_tasks
+from finllm_utils.evals.lmeval_export import export_tasks, exported_items
 from finllm_utils.evals.safety import SafetyItem, safety
 from finllm_utils.profiles import load_profile
 from finllm_utils.records import Document, ExamItem
@@ -211,16 +212,24 @@ def test_an_export_says_what_it_holds_and_leaves_nothing_old(tmp_path):
 
 
 def test_every_suite_of_the_course_is_exported(tmp_path):
-    cfg = replace(load_profile("toy").evals, num_choice_items=5, max_documents=3)
-    suites = course_suites(cfg, statutes_per_kind=2, num_selection=2)
-    made = export_tasks(tmp_path, suites)
-    assert {
-        "exam", "statute_open", "statute_unseen", "text_finance_zh",
-        "insurance_choice", "insurance_selection", "following", "safety",
-    } <= set(made)  # fmt: skip
-    parts = {(item.subject, item.type) for item in suites["exam"]}
-    assert len(made["exam"].tasks) == len(parts) and len(parts) % 3 == 0
-    assert made["statute_open"].tasks[0] == "finllm_statute_open_number_single"
+    cfg = replace(
+        load_profile("toy").evals,
+        max_documents=3,
+        num_suite_items=66,
+        num_selection_questions=2,
+        num_selection_negatives=3,
+    )
+    items = exported_items(cfg, seed=0)
+    made = export_tasks(tmp_path, items)
+    asked = {
+        name.partition(".")[0]: suite
+        for name, suite in suites.course_suites(cfg, seed=0).items()
+    }
+    assert set(asked) - set(made) == {"dialogue"}
+    for name in set(asked) & set(made):
+        assert {one.id for one in items[name]} == set(asked[name].questions)
+    parts = {(item.subject, item.type) for item in items["exam"]}
+    assert len(made["exam"].tasks) == len(parts) > 11
     for one in made.values():
         rows = [
             line
@@ -231,7 +240,7 @@ def test_every_suite_of_the_course_is_exported(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("suites", "words"),
+    ("given", "words"),
     [
         ({"exam": []}, "no items"),
         ({"exam": [SINGLE, CHOICES[0]]}, "ChoiceItem, ExamItem"),
@@ -240,8 +249,8 @@ def test_every_suite_of_the_course_is_exported(tmp_path):
         ({"text": [replace(SHORT, id="train/1")]}, "held-out"),
     ],
 )
-def test_what_cannot_be_exported_is_named(tmp_path, suites, words):
+def test_what_cannot_be_exported_is_named(tmp_path, given, words):
     with pytest.raises(ValueError, match=words):
-        export_tasks(tmp_path, suites)
+        export_tasks(tmp_path, given)
     with pytest.raises(ValueError, match="plain"):
         export_tasks(tmp_path, {"choice": CHOICES}, prompt="loud")
