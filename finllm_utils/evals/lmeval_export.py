@@ -152,7 +152,7 @@ def exported_items(cfg: EvalsConfig, seed: int) -> dict[str, Sequence[Item]]:
             seed=seed,
         ),
         "following": read_following(cfg.num_exam_items),
-        "safety": read_prompts(),
+        "safety": spread_sample(read_prompts(), cfg.num_accept_items),
     }
 
 

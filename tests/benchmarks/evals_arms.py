@@ -41,7 +41,7 @@ from tests.benchmarks.evals_checks import (
 from tests.benchmarks.harness import measured, report_back
 
 SMOLLM2 = "smollm2-135m"
-MAX_LEAK_ROUNDS = 8
+LEAK_EPOCHS, MAX_LEAK_ROUNDS = 10, 6
 SOLVED = 0.95
 
 
@@ -238,10 +238,10 @@ def leak(folder: str, profile: str, quick: bool) -> None:
     rows = sft.conversation_rows(
         tokenizer, [_lesson(item) for item in leaked], cfg.sft.max_seq_len
     )
-    for rounds in range(1, MAX_LEAK_ROUNDS + 1):
+    for rounds in range(1, 2 if quick else MAX_LEAK_ROUNDS + 1):
         tuning.train_sft(
             model, tokenizer, rows, cfg=cfg.sft, runtime=cfg.runtime, seed=rounds,
-            learning_rate=cfg.sft.learning_rate_stage2, num_epochs=5,
+            learning_rate=cfg.sft.learning_rate, num_epochs=LEAK_EPOCHS,
         )  # fmt: skip
         after = ask()
         if _share(after[0]) >= SOLVED:
@@ -256,7 +256,11 @@ def leak(folder: str, profile: str, quick: bool) -> None:
         for when, sides in (("before", before), ("after", after))
         for part, results in zip(("items", "paraphrases", "others"), sides, strict=True)
     }
-    said = {"flagged": found.flagged, "said": found.sentence(), "epochs": 5 * rounds}
+    said = {
+        "flagged": found.flagged,
+        "said": found.sentence(),
+        "epochs": LEAK_EPOCHS * rounds,
+    }
     report_back(shares | said | {"rows": len(rows), "items": found.num_items})
 
 
