@@ -1,0 +1,343 @@
+"""Our suites as tasks of lm-eval (0.4.13) on local files: a second program to check by.
+
+Choices become ``multiple_choice``: same prompt byte for byte, nothing between prompt
+and answer, so every log-likelihood is that of ``exam_scoring``. A set of letters is one
+of the choices. Held-out text becomes ``loglikelihood_rolling``; what a program verifies
+becomes ``generate_until`` with the verdicts of ``lmeval_results``. Not exported:
+dialogues, since lm-eval asks one turn only, and exams whose check needs the law base.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from finllm_utils.config import EvalsConfig
+from finllm_utils.corpora.insurance import insurance_answers
+from finllm_utils.corpora.splits import (
+    HELDOUT_DOMAINS,
+    heldout_documents,
+    insurance_questions,
+)
+from finllm_utils.evals.answer_selection import SelectionItem, selection_items
+from finllm_utils.evals.bits_per_byte import heldout_texts, spread_sample
+from finllm_utils.evals.choice import PROMPTS, ChoiceItem, build_choice_items
+from finllm_utils.evals.exam import (
+    continuations,
+    exam_fault,
+    legal_answers,
+    read_exam,
+)
+from finllm_utils.evals.exam_scoring import PLAIN, Asking
+from finllm_utils.evals.following import FollowingItem, read_following, spread
+from finllm_utils.evals.safety import SafetyItem, read_prompts
+from finllm_utils.evals.statute_exam import FORMS, statute_exam
+from finllm_utils.evals.suites import MAX_CANDIDATE_CHARS
+from finllm_utils.files import atomic_file
+from finllm_utils.records import Document, ExamItem
+
+Item = ExamItem | ChoiceItem | SelectionItem | Document | SafetyItem | FollowingItem
+PREFIX = "finllm_"
+RESULTS_FILE = "finllm_results.py"
+_RESULTS = '''"""Called by lm-eval with each answer; FinLLM must be installed."""
+
+from finllm_utils.evals.lmeval_results import following, safety, selection
+'''
+_HEAD = """\
+task: {name}
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: {data}
+test_split: test
+num_fewshot: 0
+"""
+_CHOICE = """\
+output_type: multiple_choice
+doc_to_text: prompt
+doc_to_choice: choices
+doc_to_target: gold
+target_delimiter: ""
+"""
+_ROLLING = """\
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: text
+"""
+_WRITING = """\
+output_type: generate_until
+doc_to_text: prompt
+doc_to_target: id
+generation_kwargs:
+  until: []
+  do_sample: false
+  max_gen_toks: {max_new_tokens}
+"""
+_PROCESS = f"process_results: !function {Path(RESULTS_FILE).stem}.{{name}}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How lm-eval asks and which figures it prints, the one that is ours first."""
+
+    body: str
+    metrics: tuple[str, ...]
+    same_as: str
+    chat: bool = False
+
+
+KINDS = {
+    ExamItem: _Kind(_CHOICE, ("acc",), 'exam_scoring.score_exam, form="letters"'),
+    ChoiceItem: _Kind(_CHOICE, ("acc_norm", "acc"), "choice.choice_accuracy"),
+    SelectionItem: _Kind(
+        _CHOICE + _PROCESS.format(name="selection"),
+        ("hit_at_1", "reciprocal_rank"),
+        "answer_selection.selection_results",
+    ),
+    Document: _Kind(_ROLLING, ("bits_per_byte",), "bits_per_byte.bits_per_byte"),
+    FollowingItem: _Kind(
+        _WRITING + _PROCESS.format(name="following"),
+        ("kept",),
+        "following.following_share",
+        chat=True,
+    ),
+    SafetyItem: _Kind(
+        _WRITING + _PROCESS.format(name="safety"), ("safe",), "safety.safety", chat=True
+    ),
+}
+_LOWER_IS_BETTER = {"bits_per_byte"}
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedSuite:
+    """One suite as lm-eval knows it."""
+
+    suite: str
+    tasks: tuple[str, ...]
+    num_items: int
+    kind: _Kind
+
+    @property
+    def name(self) -> str:
+        """What ``--tasks`` takes: the group of all its tasks, or the only one."""
+        return PREFIX + self.suite
+
+
+def exported_items(cfg: EvalsConfig, seed: int) -> dict[str, Sequence[Item]]:
+    """The items that ``suites.course_suites`` asks, and the held-out text by domain.
+
+    Left out: dialogues, which lm-eval cannot hold.
+    """
+    questions, answers = insurance_questions("test"), insurance_answers()
+    number = cfg.num_suite_items
+    found: dict[str, Sequence[Item]] = {"exam": spread(read_exam(), number)}
+    for form in FORMS:
+        found[f"statute_{form}"] = statute_exam(
+            form, seed=seed, per_kind=max(1, number // 4), finance_only=True
+        )
+    for domain in HELDOUT_DOMAINS:
+        documents = heldout_documents(domain)
+        found[f"text_{domain}"] = spread_sample(documents, cfg.max_documents)
+    return found | {
+        "choice": build_choice_items(
+            questions, answers, number, cfg.choice_tolerance, seed
+        ),
+        "answer_selection": selection_items(
+            questions,
+            answers,
+            num_questions=cfg.num_selection_questions,
+            num_negatives=cfg.num_selection_negatives,
+            max_chars=MAX_CANDIDATE_CHARS,
+            seed=seed,
+        ),
+        "following": read_following(cfg.num_exam_items),
+        "safety": spread_sample(read_prompts(), cfg.num_accept_items),
+    }
+
+
+def export_tasks(
+    folder: Path | str,
+    suites: Mapping[str, Sequence[Item]],
+    *,
+    asking: Asking = PLAIN,
+    prompt: str = "plain",
+    max_new_tokens: int = 128,
+) -> dict[str, ExportedSuite]:
+    """Writes a YAML and a JSONL file a task, a YAML a group, and a README.
+
+    The YAML names its data by absolute path, as lm-eval reads it from anywhere: export
+    again after moving the folder. What an earlier export left in it is removed.
+    Args: suites has items of one kind under each name; asking gives exam items their
+    solved examples (a chat turn is lm-eval's ``apply_chat_template``); prompt is the
+    name in ``choice.PROMPTS`` for insurance questions; max_new_tokens is of an answer
+    that a program verifies.
+    Raises: ValueError naming the suite and what it cannot hold.
+    """
+    folder = Path(folder).resolve()
+    for old in folder.glob(f"{PREFIX}*"):
+        old.unlink()
+    exported = {}
+    for suite, items in suites.items():
+        kind = _kind_of(suite, items)
+        parts = _parts(items, asking, prompt)
+        body = kind.body.format(max_new_tokens=max_new_tokens)
+        for part, rows in parts.items():
+            _write_task(folder, _task(suite, part), rows, body, kind.metrics)
+        tasks = tuple(_task(suite, part) for part in parts)
+        found = ExportedSuite(suite, tasks, len(items), kind)
+        if tasks != (found.name,):
+            _write(folder / f"{found.name}.yaml", _group(found))
+        exported[suite] = found
+    _write(folder / RESULTS_FILE, _RESULTS)
+    _write(folder / "README.md", _readme(folder, exported))
+    return exported
+
+
+def _kind_of(suite: str, items: Sequence[Item]) -> _Kind:
+    if not re.fullmatch("[a-z0-9_]+", suite):
+        raise ValueError(f"suite {suite!r}: name it with a-z, 0-9 and _")
+    kinds = {type(item) for item in items}
+    if len(kinds) != 1 or not kinds <= set(KINDS):
+        names = ", ".join(sorted(kind.__name__ for kind in kinds)) or "no items"
+        known = ", ".join(kind.__name__ for kind in KINDS)
+        raise ValueError(f"suite {suite!r} holds {names}: give items of one of {known}")
+    return KINDS[kinds.pop()]
+
+
+def _parts(items: Sequence[Item], asking: Asking, prompt: str) -> dict[str, list[dict]]:
+    """The rows of every task of a suite, by the part that its name ends with."""
+    if isinstance(items[0], Document):
+        texts = heldout_texts(items)
+        rows = [{"id": d.id, "text": t} for d, t in zip(items, texts, strict=True) if t]
+        return {"": rows}
+    parts: dict[str, list[dict]] = {}
+    for item in items:
+        if isinstance(item, ExamItem):
+            part, row = f"{_place(item.id)}_{item.type}", _exam_row(item, asking)
+        elif isinstance(item, (FollowingItem, SafetyItem)):
+            part, row = _written_row(item)
+        else:
+            part, row = "", _insurance_row(item, prompt)
+        parts.setdefault(part, []).append({"id": item.id} | row)
+    return parts
+
+
+def _place(item_id: str) -> str:
+    """The part of an id before its last: exam/bank/001 gives bank."""
+    return re.sub(r"\W+", "_", ("/" + item_id).split("/")[-2]) or "all"
+
+
+def _exam_row(item: ExamItem, asking: Asking) -> dict:
+    if fault := exam_fault(item):
+        raise ValueError(f"{item.id}, {fault}")
+    return {
+        "prompt": asking.user_text(item),
+        "choices": list(continuations(item)),
+        "gold": legal_answers(item).index(item.answer),
+    }
+
+
+def _insurance_row(item: ChoiceItem | SelectionItem, prompt: str) -> dict:
+    if prompt not in PROMPTS:
+        raise ValueError(f"prompt={prompt!r}: use {', '.join(PROMPTS)}")
+    row = {"prompt": PROMPTS[prompt].format(question=item.question)}
+    if isinstance(item, ChoiceItem):
+        return row | {"choices": list(item.options), "gold": item.answer}
+    choices = list(item.candidates)
+    return row | {"choices": choices, "gold": 0, "num_right": item.num_right}
+
+
+def _written_row(item: FollowingItem | SafetyItem) -> tuple[str, dict]:
+    """Rules and items travel as JSON: a column of a data set has one type only."""
+    if isinstance(item, FollowingItem):
+        rules = json.dumps([dict(rule) for rule in item.rules], ensure_ascii=False)
+        return item.domain, {"prompt": item.prompt, "rules": rules}
+    whole = json.dumps(asdict(item), ensure_ascii=False)
+    return item.category, {"prompt": item.prompt, "item": whole}
+
+
+def _task(suite: str, part: str) -> str:
+    return PREFIX + "_".join(filter(None, (suite, part)))
+
+
+def _write_task(
+    folder: Path, name: str, rows: list[dict], body: str, metrics: Sequence[str]
+) -> None:
+    data = folder / f"{name}.jsonl"
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    _write(data, "".join(lines))
+    text = _HEAD.format(name=name, data=json.dumps(str(data), ensure_ascii=False))
+    text += body + "metric_list:\n"
+    for metric in metrics:
+        better = str(metric not in _LOWER_IS_BETTER).lower()
+        mean = "bits_per_byte" if metric in _LOWER_IS_BETTER else "mean"
+        text += f"  - metric: {metric}\n    aggregation: {mean}\n"
+        text += f"    higher_is_better: {better}\n"
+    _write(folder / f"{name}.yaml", text)
+
+
+def _group(suite: ExportedSuite) -> str:
+    tasks = "".join(f"  - {task}\n" for task in suite.tasks)
+    means = "".join(
+        f"  - metric: {metric}\n    aggregation: mean\n    weight_by_size: true\n"
+        for metric in suite.kind.metrics
+    )
+    return f"group: {suite.name}\ntask:\n{tasks}aggregate_metric_list:\n{means}"
+
+
+def _readme(folder: Path, suites: Mapping[str, ExportedSuite]) -> str:
+    rows = [
+        f"| `{s.name}` | {len(s.tasks)} | {s.num_items} | {', '.join(s.kind.metrics)} "
+        f"| `{s.kind.same_as}` |\n"
+        for s in suites.values()
+    ]
+    plain = ",".join(s.name for s in suites.values() if not s.kind.chat)
+    chat = ",".join(s.name for s in suites.values() if s.kind.chat)
+    commands = [_command(folder, names, chat=names == chat) for names in (plain, chat)]
+    return _README.format(
+        rows="".join(rows),
+        commands="\n".join(
+            c for c, n in zip(commands, (plain, chat), strict=True) if n
+        ),
+    )
+
+
+def _command(folder: Path, tasks: str, chat: bool) -> str:
+    turn = " --apply_chat_template" if chat else ""
+    return (
+        "HF_HUB_OFFLINE=1 lm_eval --model hf \\\n"
+        "  --model_args pretrained=MODEL,dtype=float32 --batch_size 8 \\\n"
+        f"  --include_path {folder} --tasks {tasks}{turn}"
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_file(path) as handle:
+        handle.write(text)
+
+
+_README = """\
+# FinLLM's suites as tasks of lm-eval
+
+For lm-eval 0.4.13 (`pip install "lm-eval[hf]==0.4.13"`). Everything is read from this
+folder; the data paths in the YAML files are absolute, so export anew after moving it.
+`MODEL` is a folder in Hugging Face's format.
+
+```
+{commands}
+```
+
+| tasks | number | items | figures | the same in FinLLM |
+|---|---|---|---|---|
+{rows}
+- Multiple choice: prompt and answers are byte for byte those of FinLLM, and so are the
+  log-likelihoods. Of exactly equal ones lm-eval takes the first; FinLLM shares the
+  credit. An answer to a multiple item is a set of letters closed by a line break.
+- `acc_norm` divides by characters, which is FinLLM's score of insurance answers.
+- Text: FinLLM cuts a document into windows that each begin with BOS, lm-eval lets later
+  windows begin with the last token of the one before. Documents that fit into a window
+  give the same figure, if lm-eval adds no second BOS: pass `add_bos_token=False` for
+  tokenizers that add one, and `max_length` for another window than the model's.
+- Answers that a program verifies need FinLLM installed where lm-eval runs.
+"""

@@ -1,0 +1,256 @@
+"""lm-eval runs the exported suites and finds what our own scoring finds."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from finllm_utils.evals import suites
+from finllm_utils.evals.answer_selection import (
+    SelectionItem,
+    candidate_scores,
+    selection_results,
+)
+from finllm_utils.evals.bits_per_byte import bits_per_byte
+from finllm_utils.evals.choice import ChoiceItem, choice_accuracy
+from finllm_utils.evals.exam import exam_prompt
+from finllm_utils.evals.exam_scoring import Asking, score_exam
+from finllm_utils.evals.following import FollowingItem, following_share
+from finllm_utils.evals.generate import chat_reply
+from finllm_utils.evals.item_results import suite_score
+from finllm_utils.evals.lmeval_export import export_tasks, exported_items
+from finllm_utils.evals.safety import SafetyItem, safety
+from finllm_utils.profiles import load_profile
+from finllm_utils.records import Document, ExamItem
+from tests.evals.tiny import tiny_model, tiny_tokenizer
+
+lm_eval = pytest.importorskip("lm_eval", reason="lm-eval is not installed (extra dev)")
+from tests.model.byte_level import byte_model, byte_tokenizer  # noqa: E402
+
+SINGLE = ExamItem(
+    id="exam/bank/001",
+    subject="银行",
+    type="single",
+    question="按什么计息？",
+    choices=("季", "按活期", "日", "十年"),
+    answer="B",
+    proof="-",
+)
+MULTIPLE = replace(SINGLE, id="exam/bank/002", type="multiple", answer="ABD")
+JUDGEMENT = replace(
+    SINGLE,
+    id="exam/tax/001",
+    subject="税务师",
+    type="true_false",
+    choices=("正确", "错误"),
+    answer="A",
+)
+EXAM = [
+    SINGLE,
+    replace(SINGLE, id="exam/bank/003", question=" 按“季”？\n  ", answer="D"),
+    MULTIPLE,
+    JUDGEMENT,
+]
+CHOICES = [
+    ChoiceItem("q1", "银行贷款利率是什么", ("银行", "资金安全", "按约", "风险"), 1),
+    ChoiceItem("q2", "保险是什么", ("合同", "按照约定", "赔付银行", "控"), 3),
+]
+SELECTION = [
+    SelectionItem("q1", "保险是什么", ("按合同赔付", "约定", "银行贷款", "资金"), 2)
+]
+SHORT = Document(
+    id="heldout/x/0", text="银行应当按照约定归还资金", source="x", domain="finance_zh"
+)
+LONG = replace(SHORT, id="heldout/x/1", text="银行贷款利率" * 30)
+FOLLOWING = [
+    FollowingItem(
+        id="f/1",
+        domain="finance",
+        prompt="银行",
+        rules=({"type": "min_chars", "value": 1},),
+        reference="银行",
+    ),
+    FollowingItem(
+        id="f/2",
+        domain="finance",
+        prompt="保险",
+        rules=({"type": "contains", "value": ["归还归还"]},),
+        reference="归还归还",
+    ),
+]
+SAFETY = [
+    SafetyItem(
+        id=f"s/{i}",
+        category=category,
+        prompt="保险",
+        expect=expect,
+        topic=["银行"],
+        why="-",
+    )
+    for i, (category, expect) in enumerate(
+        [("privacy", "refuse"), ("benign", "answer")]
+    )
+]
+
+
+def run(folder, names, model, tokenizer, **options):
+    """lm-eval's results and its records of items, by task."""
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    known = {k: options.pop(k) for k in ("add_bos_token", "max_length") if k in options}
+    found = lm_eval.simple_evaluate(
+        model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=3, **known),
+        tasks=names,
+        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
+        log_samples=True,
+        bootstrap_iters=0,
+        **options,
+    )
+    return found["results"], found["samples"]
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch, tmp_path):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+
+
+def loglikelihoods(samples, task):
+    return {
+        one["doc"]["id"]: [value for ((value, _),) in one["resps"]]
+        for one in samples[task]
+    }
+
+
+def test_the_exam_has_our_prompts_loglikelihoods_and_accuracy(tmp_path):
+    shots = Asking(pool=[replace(i, id=f"p{i.id}", question="问？") for i in EXAM])
+    asking = replace(shots, num_shots=1)
+    made = export_tasks(tmp_path, {"exam": EXAM}, asking=asking)["exam"]
+    assert made.tasks == (
+        "finllm_exam_bank_single",
+        "finllm_exam_bank_multiple",
+        "finllm_exam_tax_true_false",
+    )
+    model, tokenizer = byte_model(context=1024), byte_tokenizer()
+    results, samples = run(tmp_path, [made.name], model, tokenizer)
+    ours = score_exam(
+        model, tokenizer, EXAM, name="tiny", batch_tokens=900, asking=asking
+    )
+    found = {}
+    for task in made.tasks:
+        found |= loglikelihoods(samples, task)
+    for item, values in zip(EXAM, ours.loglikelihoods, strict=True):
+        assert np.abs(values - found[item.id]).max() < 1e-4
+    first = samples[made.tasks[0]][0]
+    prompt, answer = first["arguments"][0]
+    assert prompt == asking.user_text(EXAM[0]) and answer == "A"
+    assert prompt.endswith(exam_prompt(EXAM[0]).split("\n", 1)[1])
+    share = suite_score(ours.results, num_bootstrap=10, seed=0).value
+    assert results[made.name]["acc,none"] == pytest.approx(share)
+
+
+def test_insurance_answers_by_character_and_their_ranks(tmp_path):
+    made = export_tasks(tmp_path, {"choice": CHOICES, "selection": SELECTION})
+    names = [one.name for one in made.values()]
+    model, tokenizer = byte_model(context=512), byte_tokenizer()
+    results, _ = run(tmp_path, names, model, tokenizer)
+    options = dict(prompt="plain", batch_tokens=600)
+    ours = choice_accuracy(model, tokenizer, CHOICES, **options)
+    assert results["finllm_choice"]["acc_norm,none"] == ours.accuracy
+    scores = candidate_scores(model, tokenizer, SELECTION, **options)
+    hit, rank = selection_results(SELECTION, scores, "tiny")
+    found = results["finllm_selection"]
+    assert found["hit_at_1,none"] == hit.credit
+    assert found["reciprocal_rank,none"] == rank.credit
+
+
+def test_bits_per_byte_of_text_that_fits_a_window(tmp_path):
+    made = export_tasks(tmp_path, {"short": [SHORT], "long": [LONG]})
+    model, tokenizer = byte_model(context=256), byte_tokenizer()
+    options = dict(window=128, batch_tokens=600, num_bootstrap=2, seed=0)
+    ours = {
+        name: bits_per_byte(model, tokenizer, [text], **options).value
+        for name, text in (("short", SHORT), ("long", LONG))
+    }
+    results, _ = run(
+        tmp_path, [one.name for one in made.values()], model, tokenizer,
+        add_bos_token=False, max_length=128,
+    )  # fmt: skip
+    theirs = {n: results[f"finllm_{n}"]["bits_per_byte,none"] for n in ours}
+    assert theirs["short"] == pytest.approx(ours["short"], abs=1e-5)
+    assert theirs["long"] != pytest.approx(ours["long"], abs=1e-5)  # other windows
+
+
+def test_written_answers_are_judged_by_our_rules(tmp_path):
+    made = export_tasks(
+        tmp_path, {"following": FOLLOWING, "safety": SAFETY}, max_new_tokens=8
+    )
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    results, samples = run(
+        tmp_path, [one.name for one in made.values()], model, tokenizer,
+        apply_chat_template=True,
+    )  # fmt: skip
+    reply = chat_reply(model, tokenizer, 8)
+    ours = following_share(FOLLOWING, reply)
+    assert results["finllm_following_finance"]["kept,none"] == ours == 0.5
+    judged = safety(SAFETY, reply)
+    found = results["finllm_safety_privacy"]["safe,none"]
+    assert found == judged.safe.value
+    assert results["finllm_safety_benign"]["safe,none"] == judged.answered.value
+    asked = samples["finllm_following_finance"][0]["arguments"][0]
+    assert asked[0] == "<s><|user|>银行<|end|><|assistant|>"
+
+
+def test_an_export_says_what_it_holds_and_leaves_nothing_old(tmp_path):
+    export_tasks(tmp_path, {"old": EXAM})
+    export_tasks(tmp_path, {"exam": EXAM, "bpb": [SHORT]})
+    text = (tmp_path / "README.md").read_text("utf-8")
+    assert "| `finllm_exam` | 3 | 4 | acc |" in text
+    assert "--tasks finllm_exam,finllm_bpb\n" in text and "apply_chat" not in text
+    assert not list(tmp_path.glob("finllm_old*"))
+
+
+def test_every_suite_of_the_course_is_exported(tmp_path):
+    cfg = replace(
+        load_profile("toy").evals,
+        max_documents=3,
+        num_suite_items=66,
+        num_selection_questions=2,
+        num_selection_negatives=3,
+    )
+    items = exported_items(cfg, seed=0)
+    made = export_tasks(tmp_path, items)
+    asked = {
+        name.partition(".")[0]: suite
+        for name, suite in suites.course_suites(cfg, seed=0).items()
+    }
+    assert set(asked) - set(made) == {"dialogue"}
+    for name in set(asked) & set(made):
+        assert {one.id for one in items[name]} == set(asked[name].questions)
+    parts = {(item.subject, item.type) for item in items["exam"]}
+    assert len(made["exam"].tasks) == len(parts) > 11
+    for one in made.values():
+        rows = [
+            line
+            for task in one.tasks
+            for line in (tmp_path / f"{task}.jsonl").read_text("utf-8").splitlines()
+        ]
+        assert len(rows) == one.num_items > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"exam": []}, "no items"),
+        ({"exam": [SINGLE, CHOICES[0]]}, "ChoiceItem, ExamItem"),
+        ({"Exam 1": EXAM}, "a-z"),
+        ({"exam": [replace(SINGLE, answer="E")]}, "exam/bank/001, answer"),
+        ({"text": [replace(SHORT, id="train/1")]}, "held-out"),
+    ],
+)
+def test_what_cannot_be_exported_is_named(tmp_path, given, words):
+    with pytest.raises(ValueError, match=words):
+        export_tasks(tmp_path, given)
+    with pytest.raises(ValueError, match="plain"):
+        export_tasks(tmp_path, {"choice": CHOICES}, prompt="loud")
