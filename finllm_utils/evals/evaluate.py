@@ -1,8 +1,8 @@
 """One command: every model on every suite, kept item by item, made into a scoreboard.
 
 What one model did on one suite is written the moment it is known, under a name that
-holds the digest of the model and of the items: a run that was killed asks only what is
-missing, and a model that was trained again is asked anew. Notebook 09 and
+holds the digest of the model, the items and the code: a run that was killed asks only
+what is missing, and a model that was trained again is asked anew. Notebook 09 and
 ``finllm evaluate`` call this.
 """
 
@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -25,9 +26,11 @@ from finllm_utils.evals.scoreboard import Entrant, Measure, Measured, Scoreboard
 from finllm_utils.evals.scoreboard_build import build_scoreboard
 from finllm_utils.evals.suite import Suite
 from finllm_utils.evals.suites import course_suites
-from finllm_utils.files import atomic_file, tree_digest
+from finllm_utils.files import atomic_file, file_digest, tree_digest
 from finllm_utils.records import Document, numbered_lines
 
+SCORING = ("evals", "finance", "model")
+"""Folders of the package whose code decides a score."""
 TEXT_AXES = {"general_zh": "chinese", "finance_zh": "finance", "english": ""}
 TEXT_TITLES = {
     "general_zh": "general Chinese, bits/byte",
@@ -194,15 +197,14 @@ def _one_model(
     asked: dict[str, str] = {
         f"bpb.{domain}": _digest(*(d.text for d in documents), str(plan.window))
         for domain, documents in plan.documents.items()
-    } | {
-        name: _digest(*map(str, s.questions.items())) for name, s in plan.suites.items()
-    }
+    } | {name: _digest(suite.key) for name, suite in plan.suites.items()}
     if unknown := wanted - set(asked):
         raise ValueError(
             f"model {spec.name!r}: no measure {sorted(unknown)[0]!r}; the plan has "
             f"{', '.join(asked)}"
         )
-    identity = _digest(_weights(spec), str(dtype), str(sorted(spec.options.items())))
+    options = str(sorted(spec.options.items()))
+    identity = _digest(_weights(spec), str(dtype), options, _code())
     found = []
     for name, items in asked.items():
         if wanted and name not in wanted:
@@ -254,6 +256,14 @@ def _weights(spec: ModelSpec) -> str:
         return f"{info.st_size}/{info.st_mtime_ns}"
 
     return tree_digest(path, stamp)
+
+
+@cache
+def _code() -> str:
+    """Of what scores: with another rule or reader, what was kept counts no more."""
+    package = Path(__file__).parents[1]
+    files = sorted(f for part in SCORING for f in (package / part).rglob("*.py"))
+    return _digest(*(file_digest(file) for file in files))
 
 
 def _digest(*parts: str) -> str:

@@ -155,6 +155,7 @@ def hallucination_suite(number: int, max_new_tokens: int, seed: int) -> Suite:
         axis="dialogue",
         run=lambda model: run_suite(model, "hallucination", asked, max_new_tokens),
         questions={a.prompt.id: a.prompt.messages[-1].content for a in asked},
+        key=str(([(a.prompt, a.expected) for a in asked], max_new_tokens)),
         baseline=max(baseline_shares(asked).values()),
         baseline_name="the best of always refusing, repeating and saying nothing",
         needs="chat",

@@ -314,6 +314,7 @@ def numeric_suite(number: int, max_new_tokens: int) -> Suite:
         axis="finance",
         run=lambda model: run_suite(model, "numeric", asked, max_new_tokens),
         questions={item.id: item.question for item in items},
+        key=str((items, max_new_tokens)),
         baseline=max(baseline_shares(items).values()),
         baseline_name="the last or the largest number of the question",
         needs="chat",

@@ -140,6 +140,7 @@ def stability_suite(number: int, max_new_tokens: int) -> Suite:
         axis="dialogue",
         run=run,
         questions={group.id: "\n".join(group.wordings) for group in groups},
+        key=str((groups, max_new_tokens)),
         baseline=fmean(one.credit for one in rule),
         baseline_name="the question said again, after a word",
         needs="chat",

@@ -23,6 +23,8 @@ class Suite:
     baseline: float
     """What the named rule earns without any model."""
     baseline_name: str
+    key: str
+    """All that its scores depend on beside the model, such as items and settings."""
     needs: str = ""
     """weights; chat; turns (chat, one turn after the other); or nothing."""
 

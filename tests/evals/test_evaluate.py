@@ -27,6 +27,7 @@ class Counted:
             axis="finance",
             run=self.run,
             questions={"a": "甲", "b": second},
+            key=f"甲{second}",
             baseline=0.25,
             baseline_name="chance",
             needs=needs,
@@ -98,6 +99,7 @@ def test_a_killed_run_goes_on_where_it_was(spec, tmp_path):
         axis="finance",
         run=lambda model: 1 / 0,
         questions={"z": "?"},
+        key="z",
         baseline=0.0,
         baseline_name="nothing",
     )
