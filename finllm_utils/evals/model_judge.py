@@ -17,13 +17,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from finllm_utils.annotation.judgements import Item, Judgement
 from finllm_utils.files import atomic_file
 from finllm_utils.intervals import Interval, wilson_interval
-from finllm_utils.model.score import answer_nats
+from finllm_utils.model.shared_prefix import score_ids
 from finllm_utils.records import ChatTurn, numbered_lines
 from finllm_utils.train.sft import encode_prompt
 
@@ -160,26 +159,26 @@ def likeliest_verdict(
     """A local chat model as judge: whichever of A, B and 同 it finds likeliest.
 
     Small models rarely keep to one letter; asked this way each reply is readable, which
-    says nothing of its worth: look at the position bias. A prompt longer than the
-    model's context gets no reply.
+    says nothing of its worth: look at the position bias. Each prompt is read once. One
+    longer than the model's context gets no reply.
+    Raises: ValueError when the model returns NaN.
     """
     verdicts = [
-        tokenizer(word, add_special_tokens=False)["input_ids"] for word in VERDICTS
+        tuple(tokenizer(word, add_special_tokens=False)["input_ids"])
+        for word in VERDICTS
     ]
     room = model.config.max_position_embeddings - max(map(len, verdicts))
 
     def ask(prompts: list[str]) -> list[str | None]:
         asked = [[ChatTurn(role="user", content=prompt)] for prompt in prompts]
-        encoded = [encode_prompt(tokenizer, turns) for turns in asked]
+        encoded = [tuple(encode_prompt(tokenizer, turns)) for turns in asked]
         fits = [ids for ids in encoded if len(ids) <= room]
-        nats = answer_nats(
-            model,
-            tokenizer,
-            [ids for ids in fits for _ in verdicts],
-            verdicts * len(fits),
-            batch_tokens,
+        scores = score_ids(
+            model, fits, [verdicts] * len(fits), batch_tokens=batch_tokens
         )
-        best = iter(np.reshape(nats, (-1, len(verdicts))).argmin(1))
+        if faults := [one.fault for one in scores if one.fault]:
+            raise ValueError(f"the judge cannot be asked: {faults[0]}")
+        best = iter(one.loglikelihoods.argmax() for one in scores)
         return [VERDICTS[next(best)] if len(ids) <= room else None for ids in encoded]
 
     return ask

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
+from finllm_utils.model.fast_linear import FastLinear, linear
+
 ROWS_PER_CHUNK = 512  # hidden states that pass the output layer at once
 CPU_VOCAB_TILE = 1024  # 512 x 1,024 logits stay in a core's cache: 3x faster on a CPU
 
@@ -38,7 +40,7 @@ def sequence_nats(
     results = [np.zeros(0)] * len(sequences)
     was_training = model.training
     model.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), FastLinear():
         tiles = _vocabulary_tiles(model)
         for rows in _batches([len(s) for s in sequences], batch_tokens):
             batch = [sequences[i] for i in rows]
@@ -149,13 +151,13 @@ def _score_batch(
 
 
 def _vocabulary_tiles(model: LlamaForCausalLM) -> list[torch.Tensor]:
-    """The output matrix as (D, V_tile) pieces: cache-sized on a CPU, else whole."""
+    """The output matrix as (V_tile, D) pieces: cache-sized on a CPU, else whole."""
     head = model.get_output_embeddings()
     if getattr(head, "bias", None) is not None:
         raise ValueError("the output layer has a bias, which LLaMA-class models lack")
     if head.weight.device.type != "cpu":
-        return [head.weight.T]
-    return [tile.T.contiguous() for tile in head.weight.split(CPU_VOCAB_TILE)]
+        return [head.weight]
+    return list(head.weight.split(CPU_VOCAB_TILE))
 
 
 def _target_nats(
@@ -166,8 +168,8 @@ def _target_nats(
     chosen_N = chosen_N.to(hidden_ND.dtype).float()  # rounded as the other logits are
     total_N = torch.zeros_like(chosen_N)
     for tile in tiles:
-        total_N += torch.mm(hidden_ND, tile).float().exp_().sum(1)
+        total_N += linear(hidden_ND, tile).float().exp_().sum(1)
     if torch.isfinite(total_N).all() and (total_N > 0).all():
         return total_N.log() - chosen_N
-    logits_NV = torch.cat([torch.mm(hidden_ND, tile) for tile in tiles], dim=1)
+    logits_NV = torch.cat([linear(hidden_ND, tile) for tile in tiles], dim=1)
     return torch.logsumexp(logits_NV.float(), dim=1) - chosen_N  # logits beyond +-88

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from finllm_utils.model.fast_linear import FastLinear
+
 HIDDEN_PER_CHUNK = 128  # states through the output layer at once: 25 MB at 49k tokens
 HEAD_TOKENS = 16
 """Prompts that begin with as many equal tokens share batches; fewer do not pay."""
@@ -156,7 +158,7 @@ def score_ids(
     found: dict[tuple[int, int], np.ndarray] = {}
     was_training = model.training
     model.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), FastLinear():
         for batch in _batches(rows, batch_tokens):
             owners = [owner for row in batch for owner in row.owners]
             found.update(zip(owners, _score_batch(model, batch), strict=True))

@@ -125,7 +125,14 @@ def test_a_local_model_gives_the_likeliest_letter(found):
     model, tokenizer = tiny_model(), letter_tokenizer()
     ask = likeliest_verdict(model, tokenizer, batch_tokens=400)
     prompts = ["银行", "保险合同", "资金安全"]
-    for prompt, reply in zip(prompts, ask(prompts), strict=True):
+    read = []
+    hook = model.model.register_forward_pre_hook(
+        lambda _, args, kwargs: read.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    replies = ask(prompts)
+    hook.remove()
+    assert read == [len(prompts)]  # one pass: a row a prompt, not a row a verdict
+    for prompt, reply in zip(prompts, replies, strict=True):
         start = encode_prompt(tokenizer, [ChatTurn(role="user", content=prompt)])
         with torch.inference_mode():
             logits = model(torch.tensor([start])).logits[0, -1]
@@ -137,6 +144,14 @@ def test_a_prompt_beyond_the_context_gets_no_reply():
     ask = likeliest_verdict(tiny_model(), letter_tokenizer(), batch_tokens=400)
     long, short = ask(["银" * 200, "银行"])
     assert long is None and short in ("A", "B", "同")
+
+
+def test_a_diverged_model_is_no_judge():
+    model = tiny_model()
+    with torch.no_grad():
+        model.lm_head.weight[5] = float("nan")
+    with pytest.raises(ValueError, match="cannot be asked: .* NaN"):
+        likeliest_verdict(model, letter_tokenizer(), batch_tokens=400)(["银行"])
 
 
 def test_a_recorded_judge_replies_as_it_was_recorded(found, tmp_path):
