@@ -346,9 +346,12 @@ def _finish(course: Course) -> int:
     """Writes the report and the index, prints the table."""
     values = report.merge(course.run_dir, [s.name for s in course.stages])
     absent = [g.key for g in course.gates if g.key not in values]
+    card = report.write_card(course.run_dir)
     page = report.write_index(course.run_dir, values)
     report.print_table(course.console, values)
     course.say(f"report: {page}")
+    for path in card:
+        course.say(f"report card: {path}")
     if absent:
         near = difflib.get_close_matches(absent[0], values, n=1, cutoff=0.0)
         hint = f"; did you mean {near[0]}?" if near else ""
