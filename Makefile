@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt finllm_utils/corpora/packages.py
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "FinLLM needs Python 3.11 or newer; try: make setup PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m finllm_utils.cli corpora
+	$(BIN)/python -m finllm_utils.cli corpora --small
 	touch $(STAMP)
 
 course: $(STAMP)  ## run the whole course (PROFILE=toy), print the report

@@ -4,7 +4,8 @@ Choices become ``multiple_choice``: same prompt byte for byte, nothing between p
 and answer, so every log-likelihood is that of ``exam_scoring``. A set of letters is one
 of the choices. Held-out text becomes ``loglikelihood_rolling``; what a program verifies
 becomes ``generate_until`` with the verdicts of ``lmeval_results``. Not exported:
-dialogues, since lm-eval asks one turn only, and exams whose check needs the law base.
+dialogues, since lm-eval asks one turn only; stability, a measure of several answers
+together; hallucination, whose check needs the law base.
 """
 
 import json
@@ -31,18 +32,20 @@ from finllm_utils.evals.exam import (
 )
 from finllm_utils.evals.exam_scoring import PLAIN, Asking
 from finllm_utils.evals.following import FollowingItem, read_following, spread
+from finllm_utils.evals.numeric_suite import NumericItem, numeric_items
 from finllm_utils.evals.safety import SafetyItem, read_prompts
 from finllm_utils.evals.statute_exam import FORMS, statute_exam
 from finllm_utils.evals.suites import MAX_CANDIDATE_CHARS
 from finllm_utils.files import atomic_file
 from finllm_utils.records import Document, ExamItem
 
-Item = ExamItem | ChoiceItem | SelectionItem | Document | SafetyItem | FollowingItem
+Written = FollowingItem | NumericItem | SafetyItem
+Item = ExamItem | ChoiceItem | SelectionItem | Document | Written
 PREFIX = "finllm_"
 RESULTS_FILE = "finllm_results.py"
 _RESULTS = '''"""Called by lm-eval with each answer; FinLLM must be installed."""
 
-from finllm_utils.evals.lmeval_results import following, safety, selection
+from finllm_utils.evals.lmeval_results import following, numeric, safety, selection
 '''
 _HEAD = """\
 task: {name}
@@ -102,6 +105,12 @@ KINDS = {
         "following.following_share",
         chat=True,
     ),
+    NumericItem: _Kind(
+        _WRITING + _PROCESS.format(name="numeric"),
+        ("right",),
+        "numeric_suite.NumericItem.mark",
+        chat=True,
+    ),
     SafetyItem: _Kind(
         _WRITING + _PROCESS.format(name="safety"), ("safe",), "safety.safety", chat=True
     ),
@@ -127,7 +136,7 @@ class ExportedSuite:
 def exported_items(cfg: EvalsConfig, seed: int) -> dict[str, Sequence[Item]]:
     """The items that ``suites.course_suites`` asks, and the held-out text by domain.
 
-    Left out: dialogues, which lm-eval cannot hold.
+    Left out: dialogues, stability and hallucination.
     """
     questions, answers = insurance_questions("test"), insurance_answers()
     number = cfg.num_suite_items
@@ -152,6 +161,7 @@ def exported_items(cfg: EvalsConfig, seed: int) -> dict[str, Sequence[Item]]:
             seed=seed,
         ),
         "following": read_following(cfg.num_exam_items),
+        "numeric": numeric_items(cfg.num_numeric_items),
         "safety": spread_sample(read_prompts(), cfg.num_accept_items),
     }
 
@@ -215,7 +225,7 @@ def _parts(items: Sequence[Item], asking: Asking, prompt: str) -> dict[str, list
     for item in items:
         if isinstance(item, ExamItem):
             part, row = f"{_place(item.id)}_{item.type}", _exam_row(item, asking)
-        elif isinstance(item, (FollowingItem, SafetyItem)):
+        elif isinstance(item, Written):
             part, row = _written_row(item)
         else:
             part, row = "", _insurance_row(item, prompt)
@@ -248,11 +258,13 @@ def _insurance_row(item: ChoiceItem | SelectionItem, prompt: str) -> dict:
     return row | {"choices": choices, "gold": 0, "num_right": item.num_right}
 
 
-def _written_row(item: FollowingItem | SafetyItem) -> tuple[str, dict]:
+def _written_row(item: Written) -> tuple[str, dict]:
     """Rules and items travel as JSON: a column of a data set has one type only."""
     if isinstance(item, FollowingItem):
         rules = json.dumps([dict(rule) for rule in item.rules], ensure_ascii=False)
         return item.domain, {"prompt": item.prompt, "rules": rules}
+    if isinstance(item, NumericItem):
+        return "", {"prompt": item.question}
     whole = json.dumps(asdict(item), ensure_ascii=False)
     return item.category, {"prompt": item.prompt, "item": whole}
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from finllm_utils.evals.answer_selection import expected_ranks
 from finllm_utils.evals.following import broken_rules
+from finllm_utils.evals.numeric_suite import numeric_items
 from finllm_utils.evals.safety import SafetyItem, judge_one
 
 
@@ -25,6 +26,12 @@ def selection(row: Mapping, results: Sequence[tuple[float, bool]]) -> dict[str, 
 def following(row: Mapping, results: Sequence[str]) -> dict[str, float]:
     """1 when the answer keeps every rule."""
     return {"kept": float(not broken_rules(results[0], json.loads(row["rules"])))}
+
+
+def numeric(row: Mapping, results: Sequence[str]) -> dict[str, float]:
+    """1 when the figure is right; the item is drawn anew by its id."""
+    (item,) = (one for one in numeric_items() if one.id == row["id"])
+    return {"right": item.mark(results[0]).credit}
 
 
 def safety(row: Mapping, results: Sequence[str]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from finllm_utils.evals import suites
+from finllm_utils.evals import lmeval_results, suites
 from finllm_utils.evals.answer_selection import (
     SelectionItem,
     candidate_scores,
@@ -19,6 +19,7 @@ from finllm_utils.evals.following import FollowingItem, following_share
 from finllm_utils.evals.generate import chat_reply
 from finllm_utils.evals.item_results import suite_score
 from finllm_utils.evals.lmeval_export import export_tasks, exported_items
+from finllm_utils.evals.numeric_suite import numeric_items
 from finllm_utils.evals.safety import SafetyItem, safety
 from finllm_utils.profiles import load_profile
 from finllm_utils.records import Document, ExamItem
@@ -225,7 +226,7 @@ def test_every_suite_of_the_course_is_exported(tmp_path):
         name.partition(".")[0]: suite
         for name, suite in suites.course_suites(cfg, seed=0).items()
     }
-    assert set(asked) - set(made) == {"dialogue"}
+    assert set(asked) - set(made) == {"dialogue", "stability", "hallucination"}
     for name in set(asked) & set(made):
         assert {one.id for one in items[name]} == set(asked[name].questions)
     parts = {(item.subject, item.type) for item in items["exam"]}
@@ -254,3 +255,11 @@ def test_what_cannot_be_exported_is_named(tmp_path, given, words):
         export_tasks(tmp_path, given)
     with pytest.raises(ValueError, match="plain"):
         export_tasks(tmp_path, {"choice": CHOICES}, prompt="loud")
+
+
+def test_lm_eval_marks_figures_as_the_suite_does():
+    for item in numeric_items(5):
+        right, wrong = f"答案：{item.expected}", "答案：说不清"
+        for answer in (right, wrong):
+            found = lmeval_results.numeric({"id": item.id}, [answer])["right"]
+            assert found == item.mark(answer).credit == float(answer == right)
