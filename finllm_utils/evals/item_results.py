@@ -2,18 +2,14 @@
 
 A suite's score is the mean credit of its *scored* items. An item that could not be
 asked (a time-out, an answer nobody can read) is "failed": it is counted and shown, and
-is never a wrong answer. Two models are compared on the items that both were scored on.
+is never a wrong answer. ``paired_scores`` compares models item by item.
 """
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from finllm_utils.evals.bootstrap import Change, bootstrap_ratio, paired_change
-from finllm_utils.files import atomic_file
+from finllm_utils.evals.bootstrap import bootstrap_ratio
 from finllm_utils.intervals import Interval
-from finllm_utils.records import numbered_lines
 
 STATUSES = ("scored", "failed")
 
@@ -69,65 +65,3 @@ def suite_score(
         return SuiteScore(None, None, 0, failed)
     interval = bootstrap_ratio(credits, num_bootstrap=num_bootstrap, seed=seed)
     return SuiteScore(sum(credits) / len(credits), interval, len(credits), failed)
-
-
-def change_between(
-    before: Sequence[ItemResult],
-    after: Sequence[ItemResult],
-    *,
-    num_bootstrap: int,
-    seed: int,
-) -> Change:
-    """Paired change of mean credit on the items that both models were scored on.
-
-    Raises: ValueError when they share no scored item, or an item stands twice.
-    """
-    first, second = _credits(before), _credits(after)
-    shared = [item for item in first if item in second]
-    if not shared:
-        raise ValueError("the two models share no scored item: run the same suite")
-    return paired_change(
-        [first[item] for item in shared],
-        [second[item] for item in shared],
-        lower_is_better=False,
-        num_bootstrap=num_bootstrap,
-        seed=seed,
-    )
-
-
-def _credits(results: Iterable[ItemResult]) -> Mapping[tuple[str, str], float]:
-    credits: dict[tuple[str, str], float] = {}
-    seen = set()
-    for one in results:
-        key = (one.suite, one.item)
-        if key in seen:
-            raise ValueError(f"{one.suite}: item {one.item!r} stands twice")
-        seen.add(key)
-        if one.status == "scored":
-            credits[key] = one.credit
-    return credits
-
-
-def write_item_results(path: Path, results: Iterable[ItemResult]) -> None:
-    """Writes one JSON object a line, atomically."""
-    with atomic_file(Path(path)) as handle:
-        for one in results:
-            handle.write(json.dumps(asdict(one), ensure_ascii=False) + "\n")
-
-
-def read_item_results(path: Path) -> list[ItemResult]:
-    """Reads what ``write_item_results`` wrote.
-
-    Raises: ValueError naming file, line and field of what is wrong.
-    """
-    names = {f.name for f in fields(ItemResult)}
-    results = []
-    for number, row in numbered_lines(Path(path)):
-        where = f"{path}, line {number}"
-        if unknown := sorted(set(row) - names):
-            raise ValueError(f"{where}: unknown field {unknown[0]!r}")
-        try:
-            results.append(ItemResult(**row))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{where}: {error}") from error
-    return results

@@ -5,12 +5,11 @@ Holm's correction keeps the chance that any such word is wrong below the level, 
 the comparisons share.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
 
 from finllm_utils.evals.bootstrap import Change
-from finllm_utils.evals.item_results import ItemResult, change_between
 
 UNCLEAR = "no clear change"
 
@@ -59,49 +58,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = largest
     return adjusted
-
-
-def changes_between(
-    pairs: Mapping[str, tuple[Sequence[ItemResult], Sequence[ItemResult]]],
-    *,
-    num_bootstrap: int,
-    seed: int,
-    level: float = 0.95,
-) -> dict[str, AdjustedChange]:
-    """Every named (before, after), with words that hold for all of them together.
-
-    Raises: ValueError as ``change_between``.
-    """
-    found = {}
-    for name, (before, after) in pairs.items():
-        change = change_between(before, after, num_bootstrap=num_bootstrap, seed=seed)
-        gaps = _gaps(before, after)
-        gained, lost = sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps)
-        found[name] = (change, gained, lost)
-    p_values = [sign_test(gained, lost) for _, gained, lost in found.values()]
-    return {
-        name: AdjustedChange(
-            change,
-            p,
-            adjusted,
-            _word(gained, lost, adjusted <= 1 - level),
-            gained,
-            lost,
-        )
-        for (name, (change, gained, lost)), p, adjusted in zip(
-            found.items(), p_values, holm(p_values), strict=True
-        )
-    }
-
-
-def _gaps(before: Sequence[ItemResult], after: Sequence[ItemResult]) -> list[float]:
-    """Change of credit of every item that both were scored on."""
-    first = {(r.suite, r.item): r.credit for r in before if r.status == "scored"}
-    later = {(r.suite, r.item): r.credit for r in after if r.status == "scored"}
-    return [later[item] - first[item] for item in first if item in later]
-
-
-def _word(gained: int, lost: int, clear: bool) -> str:
-    if not clear:
-        return UNCLEAR
-    return "better" if gained > lost else "worse"

@@ -152,8 +152,7 @@ def adjusted_changes(
 ) -> dict[Key, AdjustedChange]:
     """Every change with a word that holds for all of them together.
 
-    ``many_changes.changes_between`` for measures with weights and either direction;
-    its p-value is of the figure itself (sign flips) rather than of its sign.
+    The p-value is of the figure itself (sign flips), Holm's correction covers all.
     Comparisons without a shared scored item are left out.
     Raises: ValueError naming the comparison whose items are not the same.
     """

@@ -2,10 +2,7 @@ import pytest
 
 from finllm_utils.evals.item_results import (
     ItemResult,
-    change_between,
-    read_item_results,
     suite_score,
-    write_item_results,
 )
 
 RESAMPLING = {"num_bootstrap": 200, "seed": 0}
@@ -23,26 +20,6 @@ def test_a_failed_item_is_counted_and_never_wrong():
     assert (score.value, score.num_scored, score.num_failed) == (0.5, 2, 1)
     nothing = suite_score([FAILED], **RESAMPLING)
     assert (nothing.value, nothing.interval, nothing.num_failed) == (None, None, 1)
-
-
-def test_models_are_compared_on_the_items_that_both_were_scored_on():
-    before = [one("a", 0), one("b", 0), one("c", 1), FAILED]
-    after = [one("c", 1), one("b", 1), one("d", 1)]
-    assert change_between(before, after, **RESAMPLING).value == 0.5  # b and c
-    with pytest.raises(ValueError, match="no scored item"):
-        change_between([FAILED], after, **RESAMPLING)
-    with pytest.raises(ValueError, match="'a' stands twice"):
-        change_between([one("a", 0), one("a", 1)], after, **RESAMPLING)
-
-
-def test_records_survive_a_round_trip_and_errors_name_the_line(tmp_path):
-    path = tmp_path / "items.jsonl"
-    results = [one("a", 0.25, group="银行", given="B", expected="AB"), FAILED]
-    write_item_results(path, results)
-    assert read_item_results(path) == results
-    path.write_text(path.read_text().replace("0.25", "1.5"))
-    with pytest.raises(ValueError, match=r"items.jsonl, line 1.*outside \[0, 1\]"):
-        read_item_results(path)
 
 
 @pytest.mark.parametrize(

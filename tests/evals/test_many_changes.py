@@ -3,19 +3,7 @@
 import numpy as np
 import pytest
 
-from finllm_utils.evals.item_results import ItemResult
-from finllm_utils.evals.many_changes import changes_between, holm, sign_test
-
-
-def results(credits, status="scored"):
-    return [
-        ItemResult(suite="exam", model="m", item=str(i), credit=c)
-        if c is not None
-        else ItemResult(
-            suite="exam", model="m", item=str(i), credit=0, status="failed", detail="x"
-        )
-        for i, c in enumerate(credits)
-    ]
+from finllm_utils.evals.many_changes import holm, sign_test
 
 
 def test_the_sign_test_by_hand():
@@ -32,40 +20,6 @@ def test_holm_by_hand():
     assert holm([]) == []
     with pytest.raises(ValueError, match="1.5"):
         holm([0.1, 1.5])
-
-
-def test_a_change_is_judged_among_all_that_were_looked_at():
-    base = results([0] * 10 + [1] * 10)
-    clear = results([1] * 10 + [1] * 10)  # 10 gained: p = 2/1024
-    weak = results([1] * 6 + [0] * 4 + [1] * 10)  # 6 gained: p = 2/64
-    down = results([0] * 10 + [0] * 10)
-    options = dict(num_bootstrap=200, seed=0)
-    alone = changes_between({"weak": (base, weak)}, **options)
-    assert alone["weak"].word == "better"
-    assert alone["weak"].p_value == alone["weak"].adjusted_p == pytest.approx(2 / 64)
-    found = changes_between(
-        {"same": (base, base), "weak": (base, weak), "clear": (base, clear),
-         "down": (base, down)},
-        **options,
-    )  # fmt: skip
-    words = {name: one.word for name, one in found.items()}
-    assert words == {
-        "same": "no clear change",
-        "weak": "no clear change",  # 2 * 2/64 > 0.05
-        "clear": "better",
-        "down": "worse",
-    }
-    assert found["weak"].change.word == "better"  # its own interval alone
-    assert found["weak"].adjusted_p == pytest.approx(4 / 64)
-    assert found["clear"].adjusted_p == pytest.approx(4 * 2 / 1024)
-    assert (found["down"].num_gained, found["down"].num_lost) == (0, 10)
-
-
-def test_failed_items_are_no_change():
-    before, after = results([0, 1, None, 1]), results([1, None, 1, 0.5])
-    found = changes_between({"x": (before, after)}, num_bootstrap=50, seed=0)["x"]
-    assert (found.num_gained, found.num_lost) == (1, 1)
-    assert found.change.value == pytest.approx((1 - 0.5) / 2)
 
 
 def test_twenty_equal_models_are_rarely_called_different():
