@@ -57,7 +57,7 @@ KEYS = {
     "evals": (
         "max_diff_to_lm_eval ratio_to_lm_eval false_alarm_rate "
         "planted_regression_caught exam_items items_per_s_smollm2 "
-        "seconds_1000_items_smollm2 leaked_flagged bradley_terry_max_diff_to_choix"
+        "seconds_1000_items_smollm2 bradley_terry_max_diff_to_choix"
     ),
     "hub": (
         "numeric_exact tool_choice argument_accuracy hit_at_1 hit_at_5 hit_at_1_bm25 "

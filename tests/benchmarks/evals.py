@@ -75,8 +75,8 @@ class Bench:
         """Two models; ``ratio_to_lm_eval`` is the smaller of the two ratios."""
         figures, notes = {}, {"batch_tokens_ours": self.batch_tokens}
         plans = {
-            "sft2": ("mixed", 8 if self.quick else 198, 1 if self.quick else 5),
-            SMOLLM2: ("four", 2 if self.quick else 24, 1 if self.quick else 5),
+            "sft2": ("mixed", 8 if self.quick else 99, 1 if self.quick else 5),
+            SMOLLM2: ("four", 2 if self.quick else 16, 1 if self.quick else 5),
         }
         for name, (kind, number, rounds) in plans.items():
             found, said = self._against(name, kind, number, rounds)
