@@ -119,7 +119,12 @@ def problems(name: str, result: dict) -> list[str]:
         ]
         missing = [w for w in wanted if not any(re.fullmatch(w, k) for k in figures)]
     elif name in KEYS:
-        missing = [key for key in KEYS[name].split() if key not in figures]
+        told = result["runs"].get("unmeasured", {})  # figure: why there is none
+        found += [f"{k} is measured" for k in told if k in figures]
+        found += [
+            f"{k}: say why it is unmeasured" for k, why in told.items() if not why
+        ]
+        missing = [k for k in KEYS[name].split() if k not in {*figures, *told}]
     else:
         return [*found, f"{name} has no keys in design.md: add them to KEYS"]
     return found + [f"no figure {key}" for key in missing]
@@ -173,6 +178,10 @@ def test_a_whole_result_passes_and_each_fault_is_seen():
     result = whole("faults")
     del result["figures"]["kills_tried"]
     assert problems("faults", result) == ["no figure kills_tried"]
+    result["runs"]["unmeasured"] = {"kills_tried": "no time"}
+    assert not problems("faults", result)
+    result["runs"]["unmeasured"]["kills_tried"] = ""
+    assert problems("faults", result) == ["kills_tried: say why it is unmeasured"]
     result["figures"]["kills_tried"] = math.inf
     assert "inf" in problems("faults", result)[0]
 
