@@ -112,11 +112,8 @@ def problems(name: str, result: dict) -> list[str]:
         if type(value) not in (int, float) or not math.isfinite(value):
             found.append(f"{key} is {value!r}, not a finite number")
     if name in STEPS:
-        wanted = [
-            rf"{step}\.\w+\.bpb_{what}"
-            for step in STEPS[name]
-            for what in ("mean", "std")
-        ]
+        ends = ("mean", "std")
+        wanted = [rf"{s}\.\w+\.bpb_{end}" for s in STEPS[name] for end in ends]
         missing = [w for w in wanted if not any(re.fullmatch(w, k) for k in figures)]
     elif name in KEYS:
         told = result["runs"].get("unmeasured", {})  # figure: why there is none
@@ -178,9 +175,7 @@ def test_a_whole_result_passes_and_each_fault_is_seen():
     result = whole("faults")
     del result["figures"]["kills_tried"]
     assert problems("faults", result) == ["no figure kills_tried"]
-    result["runs"]["unmeasured"] = {"kills_tried": "no time"}
-    assert not problems("faults", result)
-    result["runs"]["unmeasured"]["kills_tried"] = ""
+    result["runs"]["unmeasured"] = {"kills_tried": ""}
     assert problems("faults", result) == ["kills_tried: say why it is unmeasured"]
     result["figures"]["kills_tried"] = math.inf
     assert "inf" in problems("faults", result)[0]
