@@ -194,6 +194,9 @@ def evaluate(
     measures: Annotated[
         str, typer.Option(help="Ask only these, by comma; empty: all there are.")
     ] = "",
+    exams: Annotated[
+        str, typer.Option(help="Your own exam too: CSV, folder, or TOML list.")
+    ] = "",
     overrides: SetOption = None,
 ) -> None:
     """Compare models on the course's held-out suites; write `report.html`.
@@ -208,10 +211,14 @@ def evaluate(
     from finllm_utils.evals.scoreboard import write_scoreboard
     from finllm_utils.runtime import resolve_device, resolve_dtype
 
-    cfg = load_profile(profile, parse_overrides(overrides))
+    own = {"evals.exams": exams} if exams else {}
+    cfg = load_profile(profile, parse_overrides(overrides) | own)
     specs = read_models(models)
     command = f"finllm evaluate --models {models} --profile {profile}"
+    command += f" --exams {exams}" if exams else ""
     plan = course_plan(cfg.evals, cfg.pretrain2.seq_len, command)
+    for sentence in plan.left_out:
+        Console(stderr=True).print(f"left out: {sentence}", markup=False)
     chosen = [name.strip() for name in measures.split(",") if name.strip()]
     measured = evaluate(
         specs,

@@ -334,6 +334,9 @@ class EvalsConfig:
     """Longest option over shortest, less one."""
     models: str = ""
     """TOML or JSON list of more models for 09: folders, adapters, GGUF, endpoints."""
+    exams: str = ""
+    """Your own exam for 09: a CSV (id,question,A,B,C,D,answer), a file or folder of a
+    published exam, or a TOML list of several."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

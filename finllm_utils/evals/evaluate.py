@@ -18,19 +18,22 @@ import torch
 from finllm_utils.config import EvalsConfig
 from finllm_utils.corpora.splits import HELDOUT_DOMAINS, heldout_documents
 from finllm_utils.evals import bits_per_byte as bpb
+from finllm_utils.evals import following
 from finllm_utils.evals.local_models import LocalModel
 from finllm_utils.evals.models import ModelSpec, open_model
+from finllm_utils.evals.own_exams import OwnExam, read_own_exams
 from finllm_utils.evals.paired_scores import ItemScore, document_scores, item_scores
 from finllm_utils.evals.prompts import Answering
 from finllm_utils.evals.scoreboard import Entrant, Measure, Measured, Scoreboard
 from finllm_utils.evals.scoreboard_build import build_scoreboard
 from finllm_utils.evals.suite import Suite
-from finllm_utils.evals.suites import course_suites
+from finllm_utils.evals.suites import course_suites, exam_suite
 from finllm_utils.files import atomic_file, file_digest, tree_digest
-from finllm_utils.records import Document, numbered_lines
+from finllm_utils.records import Document, ExamItem, numbered_lines
 
 SCORING = ("evals", "finance", "model")
 """Folders of the package whose code decides a score."""
+COURSE_EXAMS = ("exam", "exam_orders", "statute_open", "statute_unseen")
 TEXT_AXES = {"general_zh": "chinese", "finance_zh": "finance", "english": ""}
 TEXT_TITLES = {
     "general_zh": "general Chinese, bits/byte",
@@ -61,6 +64,23 @@ class Plan:
     batch_tokens: int = 4096
     command: str = ""
     """Stands beside every figure."""
+    own_exams: Mapping[str, OwnExam] = field(default_factory=dict)
+    """Exams of the user's among the suites, as they were read."""
+
+    @property
+    def exams(self) -> list[str]:
+        """Suites of exam items, asked by likelihood of every model with weights."""
+        return [*COURSE_EXAMS, *self.own_exams]
+
+    @property
+    def own_items(self) -> list[ExamItem]:
+        """All items of the user's exams, asked or not."""
+        return [item for exam in self.own_exams.values() for item in exam.items]
+
+    @property
+    def left_out(self) -> list[str]:
+        """Rows of the user's exams that became no item, by file and line."""
+        return [text for exam in self.own_exams.values() for text in exam.left_out]
 
     def measures(self, baselines: Mapping[str, float]) -> list[Measure]:
         """The measures of the board, text first.
@@ -124,10 +144,25 @@ def evaluate(
 
 
 def course_plan(cfg: EvalsConfig, window: int, command: str, seed: int = 0) -> Plan:
-    """What a profile asks: all its suites, and held-out text of every domain."""
+    """What a profile asks: all its suites, and held-out text of every domain.
+
+    Raises: ValueError naming an exam of the user's that cannot be read.
+    """
     number = cfg.num_curve_documents
+    exams = read_own_exams(cfg.exams) if cfg.exams else {}
+    suites = course_suites(cfg, seed)
+    if taken := suites.keys() & exams.keys():
+        raise ValueError(
+            f"evals.exams: {min(taken)!r} is a suite of the course; give yours another "
+            "name (rename the file, or list it in a TOML file with a name)"
+        )
+    for name, exam in exams.items():
+        asked = following.spread(exam.items, cfg.num_suite_items)
+        title, axis = exam.source.title or name, exam.source.axis
+        suites[name] = exam_suite(name, title, asked, cfg.batch_tokens, axis)
     return Plan(
-        suites=course_suites(cfg, seed),
+        suites=suites,
+        own_exams=exams,
         documents={
             domain: bpb.spread_sample(heldout_documents(domain), number)
             for domain in HELDOUT_DOMAINS

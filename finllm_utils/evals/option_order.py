@@ -25,6 +25,58 @@ class OrderSpread:
     """Items left out since at least one order could not be scored."""
 
 
+def in_every_order(
+    score: Callable[[Sequence[ExamItem]], Sequence[ItemResult]],
+    items: Sequence[ExamItem],
+    seeds: Sequence[int],
+    *,
+    suite: str,
+) -> list[ItemResult]:
+    """One result an item, its credit the least over the orders.
+
+    A model that knows the answer keeps it, one that likes a place loses it. ``given``
+    has the chosen texts of each order; an item that failed in any order has failed.
+    Args and raises: as ``option_order_spread``.
+    """
+    found = []
+    columns = zip(*_asked(score, items, seeds), strict=True)
+    for item, column in zip(items, columns, strict=True):
+        failed = next((r for _, r in column if r.status != "scored"), None)
+        found.append(
+            ItemResult(
+                suite=suite,
+                model=column[0][1].model,
+                item=item.id,
+                credit=0.0 if failed else min(result.credit for _, result in column),
+                group=item.subject,
+                given="" if failed else "\n".join(_chosen(*pair) for pair in column),
+                expected=" / ".join(sorted(chosen_texts(item, item.answer))),
+                status=failed.status if failed else "scored",
+                detail=failed.detail if failed else "",
+            )
+        )
+    return found
+
+
+def _chosen(moved: ExamItem, result: ItemResult) -> str:
+    return " / ".join(sorted(chosen_texts(moved, result.given)))
+
+
+def _asked(
+    score: Callable[[Sequence[ExamItem]], Sequence[ItemResult]],
+    items: Sequence[ExamItem],
+    seeds: Sequence[int],
+) -> list[list[tuple[ExamItem, ItemResult]]]:
+    """Of each seed, the items as moved with what was said of them."""
+    if len(set(seeds)) < 2:
+        raise ValueError(f"seeds={list(seeds)}: give at least two different ones")
+    runs = []
+    for seed in seeds:
+        moved = [shuffled(item, seed) for item in items]
+        runs.append(list(zip(moved, score(moved), strict=True)))
+    return runs
+
+
 def option_order_spread(
     score: Callable[[Sequence[ExamItem]], Sequence[ItemResult]],
     items: Sequence[ExamItem],
@@ -35,12 +87,7 @@ def option_order_spread(
     Args: score answers items in their order, as ``score_exam(...).results`` does.
     Raises: ValueError for fewer than two seeds, or when no item was ever scored.
     """
-    if len(set(seeds)) < 2:
-        raise ValueError(f"seeds={list(seeds)}: give at least two different ones")
-    runs = []
-    for seed in seeds:
-        moved = [shuffled(item, seed) for item in items]
-        runs.append(list(zip(moved, score(moved), strict=True)))
+    runs = _asked(score, items, seeds)
     whole = [
         column
         for column in zip(*runs, strict=True)

@@ -1,28 +1,21 @@
-"""Stability as figures of the report card: wordings, temperatures, orders of options.
+"""Stability as suites of the card: the same answer in other words, and by chance.
 
-``stability_suite`` gives one result a paraphrase group. A model that says one thing to
-everyone is stable and useless, so answers that are no answers earn nothing, and neither
-does one that another question got too. The two spreads are figures without items.
+``stability_suite`` gives one result a paraphrase group, ``temperature_suite`` one a
+question that is answered several times. A model that says one thing to everyone is
+stable and useless, so answers that are no answers earn nothing, and neither does one
+that another question got too. Orders of options: ``option_order``.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import product
-from statistics import fmean, pstdev
+from statistics import fmean
 
 import numpy as np
 
-from finllm_utils.evals.exam_run import ask_exam
 from finllm_utils.evals.following import spread
 from finllm_utils.evals.item_results import ItemResult
-from finllm_utils.evals.local_models import LocalModel
-from finllm_utils.evals.option_order import option_order_spread
-from finllm_utils.evals.prompts import (
-    Answering,
-    Asked,
-    Failure,
-    user_prompt,
-)
+from finllm_utils.evals.local_models import LocalModel, require_weights
+from finllm_utils.evals.prompts import Answering, Failure, Prompt, user_prompt
 from finllm_utils.evals.safety_rules import garbled
 from finllm_utils.evals.stability import (
     ParaphraseGroup,
@@ -31,13 +24,13 @@ from finllm_utils.evals.stability import (
     read_paraphrases,
 )
 from finllm_utils.evals.suite import Suite
-from finllm_utils.records import ExamItem
 from finllm_utils.rlhf.rollout import sample_rollout
 from finllm_utils.train.sft import encode_prompt
 
-SUITE = "stability"
+SUITE, HEATED = "stability", "stability_temperature"
 TEMPERATURES = (0.7, 1.0)
 SEEDS = (0, 1)
+DRAWS = len(TEMPERATURES) * len(SEEDS)
 _REPEATED = "好的：{question}"
 
 
@@ -46,6 +39,7 @@ def stability_results(
     answers: Sequence[Sequence[str | Failure]],
     *,
     name: str,
+    suite: str = SUITE,
 ) -> list[ItemResult]:
     """One result a group: how alike its answers are, less how alike to others'.
 
@@ -75,7 +69,7 @@ def stability_results(
     }
     return [
         ItemResult(
-            suite=SUITE,
+            suite=suite,
             model=name,
             item=group.id,
             credit=credits.get(group.id, 0.0),
@@ -147,74 +141,47 @@ def stability_suite(number: int, max_new_tokens: int) -> Suite:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class TemperatureSpread:
-    """Credit of the same prompts over temperatures and seeds."""
+def temperature_suite(number: int, max_new_tokens: int) -> Suite:
+    """The first wording of at most ``number`` paraphrase groups, answered by chance.
 
-    means: Mapping[float, tuple[float, ...]]
-    """Temperature to the mean credit of each seed's answers; 0 is greedy."""
-    std: float
-    """Standard deviation of a prompt's credits over all draws, its mean."""
-    share_changed: float
-    """Of the prompts, those whose credit is not the same in every draw."""
-    num_items: int
-    num_failed: int
-    """Prompts left out since an answer did not come or could not be read."""
-
-
-def temperature_spread(
-    model: LocalModel,
-    asked: Sequence[Asked],
-    *,
-    max_new_tokens: int,
-    temperatures: Sequence[float] = TEMPERATURES,
-    seeds: Sequence[int] = SEEDS,
-) -> TemperatureSpread:
-    """How far what an answer is worth hangs on chance.
-
-    Every prompt is answered greedily and once for each temperature and seed.
-    Raises: ValueError for a model that was not taught to chat, a temperature of 0 or
-    less, no temperature or seed, or when no prompt was marked in every draw.
+    Each is answered greedily, and once for each of ``TEMPERATURES`` and ``SEEDS``;
+    credit is that of ``stability_results``, with draws in the place of wordings.
     """
-    if not model.chat or not temperatures or min(temperatures) <= 0 or not seeds:
-        raise ValueError(
-            f"{model.name}: temperatures={list(temperatures)}, seeds={list(seeds)}: "
-            "give a chat model, temperatures above 0 (0 is always asked) and seeds"
-        )
-    greedy = model.answers([one.prompt for one in asked], max_new_tokens)
-    fits = [i for i, one in enumerate(greedy) if not isinstance(one, Failure)]
-    draws = {(0.0, 0): [greedy[i] for i in fits]}
-    for temperature, seed in product(temperatures, seeds) if fits else ():
-        draws[temperature, seed] = _sampled(
-            model, [asked[i] for i in fits], max_new_tokens, temperature, seed
-        )
-    rows = [
-        [asked[i].mark(said[k]) for said in draws.values()] for k, i in enumerate(fits)
+    questions = [
+        ParaphraseGroup(id=g.id, question=g.question, paraphrases=(g.question,) * DRAWS)
+        for g in spread(read_paraphrases(), number)
     ]
-    credits_QD = np.array(
-        [[m.credit for m in row] for row in rows if _marked(row)], ndmin=2
-    )
-    if not credits_QD.size:
-        raise ValueError(f"{model.name}: no prompt was marked in every draw")
-    means: dict[float, tuple[float, ...]] = {}
-    for (temperature, _), mean in zip(draws, credits_QD.mean(axis=0), strict=True):
-        means[temperature] = (*means.get(temperature, ()), float(mean))
-    return TemperatureSpread(
-        means=means,
-        std=fmean(pstdev(row) for row in credits_QD.tolist()),
-        share_changed=fmean(len(set(row)) > 1 for row in credits_QD.tolist()),
-        num_items=len(credits_QD),
-        num_failed=len(asked) - len(credits_QD),
-    )
 
+    def run(model: Answering) -> list[ItemResult]:
+        local = require_weights(model)
+        prompts = [user_prompt(group.id, group.question) for group in questions]
+        greedy = local.answers(prompts, max_new_tokens)
+        fits = [i for i, one in enumerate(greedy) if not isinstance(one, Failure)]
+        answers: list[list[str | Failure]] = [[one] for one in greedy]
+        for temperature, seed in product(TEMPERATURES, SEEDS) if fits else ():
+            drawn = _sampled(
+                local, [prompts[i] for i in fits], max_new_tokens, temperature, seed
+            )
+            for i, text in zip(fits, drawn, strict=True):
+                answers[i].append(text)
+        return stability_results(questions, answers, name=local.name, suite=HEATED)
 
-def _marked(row: Sequence[object]) -> bool:
-    return not any(isinstance(mark, Failure) for mark in row)
+    return Suite(
+        name=HEATED,
+        title="the same answer at every temperature, to that question only",
+        axis="dialogue",
+        run=run,
+        questions={group.id: group.question for group in questions},
+        key=str((questions, TEMPERATURES, SEEDS, max_new_tokens)),
+        baseline=0.0,
+        baseline_name="one fixed answer",
+        needs="sampling",
+    )
 
 
 def _sampled(
     model: LocalModel,
-    asked: Sequence[Asked],
+    prompts: Sequence[Prompt],
     max_new_tokens: int,
     temperature: float,
     seed: int,
@@ -222,7 +189,7 @@ def _sampled(
     tokenizer = model.tokenizer
     rollout = sample_rollout(
         model.network,
-        [encode_prompt(tokenizer, one.prompt.messages) for one in asked],
+        [encode_prompt(tokenizer, prompt.messages) for prompt in prompts],
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         eos_id=tokenizer.eos_token_id,
@@ -231,26 +198,3 @@ def _sampled(
     )
     texts = tokenizer.batch_decode(rollout.response_ids(), skip_special_tokens=True)
     return [text.strip() for text in texts]
-
-
-def option_order_figures(
-    model: Answering,
-    items: Sequence[ExamItem],
-    *,
-    seeds: Sequence[int] = (0, 1, 2),
-    batch_tokens: int,
-) -> dict[str, float]:
-    """``option_order_spread`` of one model as figures of the card: accuracy and share.
-
-    Each seed asks the whole exam once.
-    Raises: ValueError as ``option_order_spread``.
-    """
-    found = option_order_spread(
-        lambda moved: ask_exam(model, moved, batch_tokens=batch_tokens), items, seeds
-    )
-    return {
-        "mean": found.mean,
-        "std": found.std,
-        "share_changed": found.share_changed,
-        "num_items": found.num_items,
-    }

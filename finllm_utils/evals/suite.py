@@ -26,13 +26,15 @@ class Suite:
     key: str
     """All that its scores depend on beside the model, such as items and settings."""
     needs: str = ""
-    """weights; chat; turns (chat, one turn after the other); or nothing."""
+    """weights; chat; turns (chat, one after the other); sampling (both); or nothing."""
 
     def takes(self, model: Answering) -> bool:
         """Whether ``model`` can be asked: it has weights, or was taught to chat."""
         local = isinstance(model, LocalModel)
         if self.needs == "weights":
             return local
+        if self.needs == "sampling":
+            return local and model.chat
         if self.needs == "turns" and isinstance(model, Recorded):
             return False  # what it would say depends on what it said before
         return not self.needs or not local or model.chat

@@ -20,6 +20,7 @@ from finllm_utils.evals.hallucination_suite import hallucination_suite
 from finllm_utils.evals.item_results import ItemResult
 from finllm_utils.evals.local_models import require_weights
 from finllm_utils.evals.numeric_suite import numeric_suite
+from finllm_utils.evals.option_order import in_every_order
 from finllm_utils.evals.prompts import (
     Answering,
     Asked,
@@ -28,26 +29,28 @@ from finllm_utils.evals.prompts import (
     run_suite,
     user_prompt,
 )
-from finllm_utils.evals.stability_suite import stability_suite
+from finllm_utils.evals.stability_suite import stability_suite, temperature_suite
 from finllm_utils.evals.statute_exam import statute_exam
 from finllm_utils.evals.suite import Suite
 from finllm_utils.records import ExamItem
 
+NUM_ORDERS = 3
 MAX_CANDIDATE_CHARS = 120  # a longer answer costs the most to score
 
 
 def course_suites(cfg: EvalsConfig, seed: int) -> dict[str, Suite]:
     """All suites by name, in the order of the card; none holds a training item."""
     number, batch = cfg.num_suite_items, cfg.batch_tokens
-    suites = [_exam_suite("exam", "finance exam", _finance_exam(number), batch)]
+    suites = [exam_suite("exam", "finance exam", _finance_exam(number), batch)]
     for form, title in (
         ("open", "statutes in training"),
         ("unseen", "statutes held out"),
     ):
         per_kind = max(1, number // 4)
         items = statute_exam(form, seed=seed, per_kind=per_kind, finance_only=True)
-        suites.append(_exam_suite(f"statute_{form}", title, items, batch))
+        suites.append(exam_suite(f"statute_{form}", title, items, batch))
     suites += [
+        _orders_suite(cfg, seed),
         _choice_suite(cfg, seed),
         _selection_suite(cfg, seed),
         _following_suite(cfg),
@@ -55,6 +58,7 @@ def course_suites(cfg: EvalsConfig, seed: int) -> dict[str, Suite]:
         _safety_suite(cfg),
         numeric_suite(cfg.num_numeric_items, cfg.max_exam_tokens),
         stability_suite(cfg.num_paraphrase_groups, cfg.max_exam_tokens),
+        temperature_suite(cfg.num_paraphrase_groups, cfg.max_exam_tokens),
         hallucination_suite(cfg.num_exam_items, cfg.max_exam_tokens, seed),
     ]
     return {suite.name: suite for suite in suites}
@@ -65,18 +69,52 @@ def _finance_exam(number: int) -> list[ExamItem]:
     return following.spread(read_exam(), number)
 
 
-def _exam_suite(
-    name: str, title: str, items: Sequence[ExamItem], batch_tokens: int
+def exam_suite(
+    name: str,
+    title: str,
+    items: Sequence[ExamItem],
+    batch_tokens: int,
+    axis: str = "finance",
 ) -> Suite:
+    """Exam items as a suite; chance is its baseline.
+
+    Args: axis is a key of ``scoreboard.AXES``, or empty.
+    """
     return Suite(
         name=name,
         title=title,
-        axis="finance",
+        axis=axis,
         run=lambda model: ask_exam(model, items, batch_tokens=batch_tokens, suite=name),
         questions={item.id: item.question for item in items},
         key=str(items),
         baseline=chance_level(items),
         baseline_name="chance",
+    )
+
+
+def _orders_suite(cfg: EvalsConfig, seed: int) -> Suite:
+    """Exam items whose options may change places, each asked in several orders."""
+    movable = [i for i in read_exam() if i.type != "true_false"]
+    items = following.spread(movable, max(1, cfg.num_suite_items // NUM_ORDERS))
+    seeds = range(seed, seed + NUM_ORDERS)
+
+    def run(model: Answering) -> list[ItemResult]:
+        return in_every_order(
+            lambda moved: ask_exam(model, moved, batch_tokens=cfg.batch_tokens),
+            items,
+            seeds,
+            suite="exam_orders",
+        )
+
+    return Suite(
+        name="exam_orders",
+        title=f"finance exam, right in {NUM_ORDERS} orders of the options",
+        axis="",
+        run=run,
+        questions={item.id: item.question for item in items},
+        key=str((items, list(seeds))),
+        baseline=chance_level(items),
+        baseline_name="a guess that keeps to one option",
     )
 
 

@@ -6,9 +6,8 @@ import pytest
 
 from finllm_utils.evals import stability_suite as suite
 from finllm_utils.evals.local_models import LocalModel
-from finllm_utils.evals.prompts import Asked, Failure, Mark, user_prompt
+from finllm_utils.evals.prompts import Failure
 from finllm_utils.evals.stability import ParaphraseGroup, group_stability
-from finllm_utils.records import ExamItem
 from tests.evals.tiny import tiny_model, tiny_tokenizer
 
 GROUPS = [
@@ -105,74 +104,51 @@ def test_the_suite_asks_every_wording():
     assert 0 < suite.stability_suite(60, 8).baseline < 0.1
 
 
-PROMPTS = ["银行", "保险", "风险控制", "资金"]
-
-
-def asked(mark):
-    return [Asked(user_prompt(text, text), mark) for text in PROMPTS]
-
-
 @pytest.fixture(scope="module")
-def model():
-    return LocalModel("tiny", tiny_model(), tiny_tokenizer())
+def heated():
+    """Three questions and a model that was taught to chat."""
+    return suite.temperature_suite(3, 6)
 
 
-def test_spread_over_temperatures(model):
-    seen = []
+def test_the_same_prompt_is_drawn_at_every_temperature(heated, monkeypatch):
+    model = LocalModel("tiny", tiny_model(), tiny_tokenizer(), chat=True)
+    drawn, real = [], suite.sample_rollout
 
-    def mark(answer):
-        seen.append(answer)
-        return Mark(float("险" in answer), answer)
+    def sample(network, prompts, **how):
+        drawn.append((how["temperature"], how["seed"], len(prompts)))
+        return real(network, prompts, **how)
 
-    found = suite.temperature_spread(model, asked(mark), max_new_tokens=6)
-    assert list(found.means) == [0.0, 0.7, 1.0]
-    assert [len(runs) for runs in found.means.values()] == [1, 2, 2]
-    draws = [seen[i : i + 5] for i in range(0, 20, 5)]
-    greedy = model.answers([user_prompt(t, t) for t in PROMPTS], 6)
-    assert [row[0] for row in draws] == greedy
-    hits = [[float("险" in text) for text in row] for row in draws]
-    assert found.means[1.0][1] == pytest.approx(sum(row[4] for row in hits) / 4)
-    assert found.share_changed == sum(len(set(row)) > 1 for row in hits) / 4 > 0
-    spreads = [(sum(row) / 5 * (1 - sum(row) / 5)) ** 0.5 for row in hits]
-    assert found.std == pytest.approx(sum(spreads) / 4)
+    monkeypatch.setattr(suite, "sample_rollout", sample)
+    found = heated.run(model)
+    assert drawn == [(0.7, 0, 3), (0.7, 1, 3), (1.0, 0, 3), (1.0, 1, 3)]
+    assert [one.item for one in found] == list(heated.questions)
+    assert {one.suite for one in found} == {"stability_temperature"}
+    again = heated.run(model)
+    assert [one.given for one in again] == [one.given for one in found]
 
 
-def test_what_cannot_be_marked_is_left_out(model):
-    sure = suite.temperature_spread(
-        model, asked(lambda answer: Mark(0.5, answer)), max_new_tokens=2
+def test_temperature_credit_is_that_of_the_draws(heated, monkeypatch):
+    model = LocalModel("tiny", tiny_model(), tiny_tokenizer(), chat=True)
+    said = ["赎回要付费", "利率是浮动的", "先缴税再入账"]
+    monkeypatch.setattr(model, "answers", lambda prompts, number: list(said))
+    monkeypatch.setattr(suite, "_sampled", lambda *a: list(said))
+    assert [one.credit for one in heated.run(model)] == pytest.approx(
+        group_stability([[text] * 5 for text in said])
     )
-    assert (sure.std, sure.share_changed, sure.num_items) == (0, 0, 4)
-    long = Asked(user_prompt("x", "银" * 200), lambda answer: Mark(1.0, answer))
-    found = suite.temperature_spread(
-        model, [long, *asked(lambda answer: Mark(0.5, answer))], max_new_tokens=2
-    )
-    assert (found.num_items, found.num_failed) == (4, 1)
-    assert found.means[0.0] == (0.5,)
-    with pytest.raises(ValueError, match="no prompt was marked"):
-        suite.temperature_spread(
-            model, asked(lambda answer: Failure("unread")), max_new_tokens=2
-        )
-    with pytest.raises(ValueError, match="temperatures above 0"):
-        suite.temperature_spread(
-            model, asked(lambda a: Mark(1.0, a)), max_new_tokens=2, temperatures=(0.0,)
-        )
+    other = ["费用另计", "利率会变", "其他"]
+    monkeypatch.setattr(suite, "_sampled", lambda *a: list(other))
+    mixed = [[text, *[drawn] * 4] for text, drawn in zip(said, other, strict=True)]
+    expected = [max(0, value) for value in group_stability(mixed)]
+    assert [one.credit for one in heated.run(model)] == pytest.approx(expected)
+    long = [Failure("too long"), *said[1:]]
+    monkeypatch.setattr(model, "answers", lambda prompts, number: long)
+    monkeypatch.setattr(suite, "_sampled", lambda *a: said[1:])
+    first, *rest = heated.run(model)
+    assert first.status == "failed" and first.detail == "too long"
+    assert all(one.status == "scored" for one in rest)
 
 
-def test_orders_of_options_as_figures():
-    items = [
-        ExamItem(
-            id=f"x{i}", subject="银行", type="single", question="问",
-            choices=("甲", "乙", "丙", "丁"), answer="ABCD"[i % 4], proof="-",
-        )
-        for i in range(12)
-    ]  # fmt: skip
-    first = Answers(lambda text: "答案：A")
-    found = suite.option_order_figures(first, items, batch_tokens=64)
-    assert found["num_items"] == 12 and found["share_changed"] > 0.5
-
-    def knows(text):
-        line = next(row for row in text.splitlines() if row.endswith(". 乙"))
-        return f"答案：{line[0]}"
-
-    sure = suite.option_order_figures(Answers(knows), items, batch_tokens=64)
-    assert sure == {"mean": 0.25, "std": 0, "share_changed": 0, "num_items": 12}
+def test_temperatures_are_put_to_chat_models_with_weights_only(heated):
+    assert heated.takes(LocalModel("c", tiny_model(), tiny_tokenizer(), chat=True))
+    assert not heated.takes(LocalModel("b", tiny_model(), tiny_tokenizer(), chat=False))
+    assert not heated.takes(Answers(lambda text: text))
