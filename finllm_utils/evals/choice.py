@@ -15,7 +15,6 @@ import numpy as np
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from finllm_utils.corpora.insurance import InsuranceAnswer, InsuranceQuestion
-from finllm_utils.evals.bootstrap import Change, paired_change
 from finllm_utils.intervals import wilson_interval
 from finllm_utils.model.score import sequence_nats
 
@@ -221,17 +220,4 @@ def result(scores: np.ndarray, items: Sequence[ChoiceItem]) -> ChoiceResult:
         interval=wilson_interval(float(hits.sum()), len(items)),
         num_items=len(items),
         hits=tuple(hits.tolist()),
-    )
-
-
-def change_in_accuracy(
-    before: ChoiceResult, after: ChoiceResult, *, num_bootstrap: int, seed: int
-) -> Change:
-    """Paired change of accuracy between two models on the same items."""
-    return paired_change(
-        before.hits,
-        after.hits,
-        lower_is_better=False,
-        num_bootstrap=num_bootstrap,
-        seed=seed,
     )
