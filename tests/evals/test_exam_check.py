@@ -11,7 +11,8 @@ from finllm_utils.dependencies import REPOSITORY
 from finllm_utils.evals.exam_baselines import exam_baselines, top_credit
 from finllm_utils.evals.exam_check import Finding, check_exam, clues, to_item
 from finllm_utils.evals.exam_overlap import overlaps, own_training_texts
-from finllm_utils.records import ExamItem, read_lines
+from finllm_utils.records import read_lines
+from tests.evals.small_exam import exam_item as item
 
 QUOTE = "商业银行以安全性、流动性、效益性为经营原则"
 SUM = {
@@ -47,14 +48,6 @@ def findings(folder: Path, *rows: dict, paraphrases: tuple = ()) -> list[Finding
 
 def changed(row: dict, **fields: object) -> dict:
     return {**copy.deepcopy(row), **fields}
-
-
-def item(key: str, answer: str, *choices: str, question: str = "问") -> ExamItem:
-    kind = "single" if len(answer) == 1 else "multiple"
-    return ExamItem(
-        id=key, subject="银行", type=kind, question=question, choices=choices,
-        answer=answer, proof="",
-    )  # fmt: skip
 
 
 def test_a_sound_exam_has_no_finding(tmp_path):

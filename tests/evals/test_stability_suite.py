@@ -8,7 +8,7 @@ from finllm_utils.evals import stability_suite as suite
 from finllm_utils.evals.local_models import LocalModel
 from finllm_utils.evals.prompts import Asked, Failure, Mark, user_prompt
 from finllm_utils.evals.stability import ParaphraseGroup, group_stability
-from finllm_utils.records import ExamItem
+from tests.evals.small_exam import turning
 from tests.evals.tiny import tiny_model, tiny_tokenizer
 
 GROUPS = [
@@ -159,13 +159,7 @@ def test_what_cannot_be_marked_is_left_out(model):
 
 
 def test_orders_of_options_as_figures():
-    items = [
-        ExamItem(
-            id=f"x{i}", subject="银行", type="single", question="问",
-            choices=("甲", "乙", "丙", "丁"), answer="ABCD"[i % 4], proof="-",
-        )
-        for i in range(12)
-    ]  # fmt: skip
+    items = turning(12)
     first = Answers(lambda text: "答案：A")
     found = suite.option_order_figures(first, items, batch_tokens=64)
     assert found["num_items"] == 12 and found["share_changed"] > 0.5
