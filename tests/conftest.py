@@ -59,6 +59,16 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def write_lines(path: Path, *rows: object) -> Path:
+    """A JSONL file of these rows; text is a line as it stands."""
+    lines = (
+        r if isinstance(r, str) else json.dumps(r, ensure_ascii=False) for r in rows
+    )
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
 def notebook_text(*cells: str, parameters: str | None = PARAMETERS_CELL) -> str:
     """A notebook with a title, the parameters cell and ``cells``; "# " starts text."""
     made = [{"cell_type": "markdown", "source": "# A tiny notebook", "metadata": {}}]

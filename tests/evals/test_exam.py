@@ -1,6 +1,5 @@
 """The finance exam's items, prompts, orders and rules, on small items of its own."""
 
-import json
 from dataclasses import asdict, replace
 
 import pytest
@@ -18,6 +17,7 @@ from finllm_utils.evals.exam import (
     rule_results,
     shuffled,
 )
+from tests.conftest import write_lines
 from tests.evals.small_exam import three_kinds
 
 SINGLE, MULTIPLE, JUDGEMENT = three_kinds(
@@ -29,8 +29,7 @@ ROW = asdict(SINGLE) | {
 
 
 def write(folder, *rows, name="bank.jsonl"):
-    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    (folder / name).write_text("\n".join(lines), encoding="utf-8")
+    write_lines(folder / name, *rows)
 
 
 def test_items_are_read_in_order_and_paraphrases_stay_apart(tmp_path):
