@@ -5,7 +5,7 @@ import multiprocessing
 import multiprocessing.forkserver
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -46,6 +46,27 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("no GPU on this machine")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: matrices of tiny models are slower on two."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def write_lines(path: Path, *rows: object) -> Path:
+    """A JSONL file of these rows; text is a line as it stands."""
+    lines = (
+        r if isinstance(r, str) else json.dumps(r, ensure_ascii=False) for r in rows
+    )
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
 
 
 def notebook_text(*cells: str, parameters: str | None = PARAMETERS_CELL) -> str:

@@ -21,7 +21,7 @@ from tests.benchmarks import harness
 
 FOLDER = REPOSITORY / "tests" / "benchmarks"
 RESULTS = sorted((FOLDER / "results").glob("*.json"))
-HELPERS = {"harness"}
+HELPERS = {"harness", "runner"}
 BENCHMARKS = [
     path
     for path in sorted(FOLDER.glob("[a-z]*.py"))

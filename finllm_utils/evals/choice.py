@@ -15,7 +15,7 @@ import numpy as np
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from finllm_utils.corpora.insurance import InsuranceAnswer, InsuranceQuestion
-from finllm_utils.evals.bootstrap import Change, paired_change
+from finllm_utils.data.instructions import question_overlap
 from finllm_utils.intervals import wilson_interval
 from finllm_utils.model.score import sequence_nats
 
@@ -200,15 +200,8 @@ def shortest_option(items: Sequence[ChoiceItem]) -> ChoiceResult:
 
 def most_overlap(items: Sequence[ChoiceItem]) -> ChoiceResult:
     """The rule "take the option that repeats most character pairs of the question"."""
-    scores = []
-    for item in items:
-        wanted = _bigrams(item.question)
-        scores.append([-len(wanted & _bigrams(option)) for option in item.options])
+    scores = [[-question_overlap(i.question, o) for o in i.options] for i in items]
     return result(np.array(scores), items)
-
-
-def _bigrams(text: str) -> set[str]:
-    return {text[i : i + 2] for i in range(len(text) - 1)}
 
 
 def result(scores: np.ndarray, items: Sequence[ChoiceItem]) -> ChoiceResult:
@@ -221,17 +214,4 @@ def result(scores: np.ndarray, items: Sequence[ChoiceItem]) -> ChoiceResult:
         interval=wilson_interval(float(hits.sum()), len(items)),
         num_items=len(items),
         hits=tuple(hits.tolist()),
-    )
-
-
-def change_in_accuracy(
-    before: ChoiceResult, after: ChoiceResult, *, num_bootstrap: int, seed: int
-) -> Change:
-    """Paired change of accuracy between two models on the same items."""
-    return paired_change(
-        before.hits,
-        after.hits,
-        lower_is_better=False,
-        num_bootstrap=num_bootstrap,
-        seed=seed,
     )

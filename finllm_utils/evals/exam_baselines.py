@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from finllm_utils.evals.exam import LETTERS
 from finllm_utils.records import ExamItem
-
-LETTERS = "ABCDEFGH"
 
 
 def exam_baselines(items: Sequence[ExamItem], texts: Iterable[str]) -> dict[str, float]:

@@ -24,18 +24,12 @@ from finllm_utils.data.citations import (
 from finllm_utils.data.figures import POWERS, Figure, figures
 from finllm_utils.data.own_items import Check, checked_value
 from finllm_utils.data.shingles import fold_texts
-from finllm_utils.evals.exam_baselines import LETTERS, top_credit
+from finllm_utils.evals.exam import LETTERS, SUBJECTS, TRUE_FALSE
+from finllm_utils.evals.exam_baselines import top_credit
 from finllm_utils.records import ExamItem, numbered_lines
 
-SUBJECTS = {
-    "bank": "银行", "securities": "证券", "fund": "基金", "insurance": "保险",
-    "futures": "期货从业", "economist": "经济师", "tax": "税务师",
-    "planner": "理财规划师", "cpa": "CPA", "actuary": "精算", "credit": "信贷风控",
-}  # fmt: skip
-"""{file and id: name}."""
 TYPES = {"single": 264, "multiple": 66, "true_false": 66}
 """{type: items of the whole exam}."""
-TRUE_FALSE = ["正确", "错误"]
 MAX_CLUE = 0.05  # what a rule may gain over chance
 _MIN_P = 0.01  # letters more uneven than one fair exam in a hundred are a finding
 _MIN_QUOTE = 6  # characters; a shorter quote proves nothing
@@ -104,7 +98,7 @@ def form_faults(row: Mapping, subject: str, prefix: str) -> list[Finding]:
         f"unknown type {kind!r}": kind in TYPES,
         "two choices are equal": len({_plain(c) for c in choices}) == len(choices),
         "true_false has choices of its own": kind != "true_false"
-        or list(choices) == TRUE_FALSE,
+        or tuple(choices) == TRUE_FALSE,
         "four choices or more are asked for": kind == "true_false" or len(choices) >= 4,
         f"answer {answer!r} is not of {letters}": set(answer) <= set(letters),
         f"answer {answer!r} is not sorted or repeats": "".join(sorted(set(answer)))

@@ -20,13 +20,13 @@ from functools import cache
 from finllm_utils.corpora.laws import Article, Law, laws
 from finllm_utils.corpora.sources import training_laws
 from finllm_utils.corpora.splits import text_key
+from finllm_utils.evals.exam import TRUE_FALSE
 from finllm_utils.evals.statute_numbers import QuantityPool, quantities
 from finllm_utils.evals.statute_terms import TermPool, opening_term
 from finllm_utils.records import Document, ExamItem
 
 FORMS = ("open", "unseen")
 LETTERS = "ABCD"
-TRUE_FALSE = ("正确", "错误")
 KINDS = {
     "number": (
         "法条数字",

@@ -22,7 +22,6 @@ settings and the engine's code: the same command goes on where it was stopped.
 | english_0, english_50 | characters | all parameters, no English or half of it |
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -51,11 +50,8 @@ from tests.benchmarks.harness import (
     call_in,
     print_table,
     say,
-    versions,
-    write_result,
 )
-
-COMMAND = "make bench ONLY=ablation"
+from tests.benchmarks.runner import publish, size_option
 
 
 class Runs:
@@ -197,21 +193,13 @@ def kept_folder(size: str) -> Path:
 
 def main() -> None:
     """Trains every arm, prints the figures, writes the result of a whole run."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    sizes = parser.add_mutually_exclusive_group()
-    for name in ("quick", "small"):
-        sizes.add_argument(f"--{name}", action="store_const", const=name, dest="size")
-    size = parser.parse_args().size or "default"
-    began = time.monotonic()
+    size, began = size_option(__doc__), time.monotonic()
     figures, notes = measure(kept_folder(size), size)
     notes |= {"size": size, "seconds": round(time.monotonic() - began)}
     print()
     print_table(figures, {})
-    if size == "quick":
-        print("a slice only: no result was written")
-        return
-    known = versions("torch", "transformers", "tokenizers", "peft")
-    print(write_result("ablation", COMMAND, figures, notes, known))
+    packages = ("torch", "transformers", "tokenizers", "peft")
+    publish("ablation", (figures, notes), packages, quick=size == "quick")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ speed scaling minhash memory duplicates pii gold and leaves the others as they w
 all processes together, so that a busy machine or a helper thread changes nothing.
 """
 
-import argparse
 import contextlib
 import json
 import shutil
@@ -15,7 +14,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from finllm_utils.config import DataConfig
 from finllm_utils.data.dedup import band_keys, signatures
@@ -29,7 +27,6 @@ from tests.benchmarks.harness import (
     ENVIRONMENTS,
     RESULTS,
     alternate,
-    beside_earlier,
     call_in,
     measured,
     print_table,
@@ -37,13 +34,11 @@ from tests.benchmarks.harness import (
     rival_python,
     say,
     timing,
-    versions,
     watched_memory,
-    write_result,
 )
+from tests.benchmarks.runner import dated_parts, parts_parser, publish, scratch_folder
 
 PARTS = ("duplicates", "pii", "gold", "minhash", "speed", "scaling", "memory")
-COMMAND = "make bench ONLY=cleaning"
 GOALS = {
     "ratio_to_datajuicer": ">= 3", "ratio_to_datatrove": ">= 3",
     "minhash_mb_per_s_core": ">= 5", "speedup_2_processes": ">= 1.8",
@@ -54,6 +49,10 @@ GOALS = {
     "fresh_dirty_dropped": ">= 0.9",
 }  # fmt: skip
 WARM_UP = 20
+PACKAGES = (
+    "numpy", "datatrove", "scikit-learn", "xxhash", *rivals.DATAJUICER[:1],
+    "jieba==0.42.1", "spacy==3.8.18",
+)  # fmt: skip
 
 
 def ours(sample: str, repeat: int, folder: str, workers: int, models: str) -> None:
@@ -264,34 +263,19 @@ class Bench:
 
 def main() -> None:
     """Measures the chosen parts, prints a table, writes the result of a whole run."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true")
+    parser = parts_parser(__doc__, PARTS)
     parser.add_argument("--full", action="store_true")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    options = parser.parse_args()
-    figures, runs, began = {}, {}, time.monotonic()
-    ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=ENVIRONMENTS.parent) as folder:
-        bench = Bench(Path(folder), options.quick, options.full)
-        for part in options.parts:
-            say(part)
-            found, notes = getattr(bench, part)()
-            figures |= found
-            runs[part] = notes | {"date": time.strftime("%Y-%m-%d", time.gmtime())}
-            print_table(found, GOALS)
+    asked, began = parser.parse_args(), time.monotonic()
+    with scratch_folder() as folder:
+        bench = Bench(folder, asked.quick, asked.full)
+        figures, runs = dated_parts(bench, asked.parts, GOALS)
     runs["seconds"] = round(time.monotonic() - began)
     print()
     print_table(figures, GOALS)
-    if options.quick:
-        print("a slice only: no result was written")
-        return
-    if set(options.parts) != set(PARTS):
-        figures, runs = beside_earlier("cleaning", figures, runs)
-    known = versions("numpy", "datatrove", "scikit-learn", "xxhash")
-    for requirement in rivals.DATAJUICER[:1]:
-        known |= dict([requirement.split("==")])
-    known |= {"jieba": "0.42.1", "spacy": "3.8.18"}
-    print(write_result("cleaning", COMMAND, figures, runs, known))
+    publish(
+        "cleaning", (figures, runs), PACKAGES,
+        quick=asked.quick, beside=set(asked.parts) != set(PARTS),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

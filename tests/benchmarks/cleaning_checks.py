@@ -33,6 +33,7 @@ from finllm_utils.data.sources import gather_items, raw_sample_files
 from finllm_utils.intervals import wilson_interval
 from finllm_utils.profiles import load_profile
 from finllm_utils.records import Document, read_records
+from tests.benchmarks.runner import Found
 from tests.data.pii_generator import PiiCase, contexts, generate, judge, summary
 
 FRESH_GOLD = RAW_FOLDER.parent / "fresh" / "gold.jsonl"
@@ -40,7 +41,6 @@ SEED = 20
 RESAMPLES = 200
 NGRAM = 5
 BATCH = 256
-Found = tuple[dict[str, float], dict[str, object]]
 
 
 def plain_fold(text: str) -> str:

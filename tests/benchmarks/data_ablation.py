@@ -13,12 +13,10 @@ runs on raw text of several lengths, interpolated over the logarithm of their to
 ``raw_tokens_bound`` is 1 where it is at least that much (never reached), -1 at most.
 """
 
-import argparse
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
@@ -41,15 +39,8 @@ from tests.benchmarks.data_ablation_checks import (
     tokens_to_reach,
     verdicts,
 )
-from tests.benchmarks.harness import (
-    ENVIRONMENTS,
-    print_table,
-    say,
-    versions,
-    write_result,
-)
-
-COMMAND = "make bench ONLY=data_ablation"
+from tests.benchmarks.harness import print_table, say
+from tests.benchmarks.runner import publish, scratch_folder, size_option
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -297,26 +288,17 @@ def measure(folder: Path, settings: Settings) -> tuple[dict, dict]:
 
 def main() -> None:
     """Trains every arm, prints the figures, writes the result of a whole run."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    sizes = parser.add_mutually_exclusive_group()
-    for name in ("quick", "small"):
-        sizes.add_argument(f"--{name}", action="store_const", const=name, dest="size")
-    size = parser.parse_args().size or "default"
-    began = time.monotonic()
-    ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=ENVIRONMENTS.parent) as folder:
-        figures, runs = measure(Path(folder), SIZES[size])
+    size, began = size_option(__doc__), time.monotonic()
+    with scratch_folder() as folder:
+        figures, runs = measure(folder, SIZES[size])
     runs |= {"size": size, "seconds": round(time.monotonic() - began)}
     print()
     print_table(figures, {})
     for name in ("natural", "planted"):
         for step, words in runs[name]["verdicts"].items():
             print(f"{name} {step}: {words}")
-    if size == "quick":
-        print("a slice only: no result was written")
-        return
-    known = versions("torch", "transformers", "tokenizers", "datatrove", "scikit-learn")
-    print(write_result("data_ablation", COMMAND, figures, runs, known))
+    packages = ("torch", "transformers", "tokenizers", "datatrove", "scikit-learn")
+    publish("data_ablation", (figures, runs), packages, quick=size == "quick")
 
 
 if __name__ == "__main__":

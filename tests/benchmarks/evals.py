@@ -9,7 +9,6 @@ answers (``planted_regression``) and on exam items (``leak``), and describes the
 ``--quick`` tries everything on a slice and writes nothing; ``--parts`` chooses.
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -17,7 +16,6 @@ from statistics import mean
 
 import numpy as np
 
-from finllm_utils.dependencies import REPOSITORY
 from finllm_utils.evals.exam import (
     chance_level,
     read_exam,
@@ -27,18 +25,9 @@ from finllm_utils.evals.exam import (
 from finllm_utils.profiles import load_profile
 from tests.benchmarks.evals_arms import LOWER_IS_BETTER, SMOLLM2, told
 from tests.benchmarks.evals_checks import bradley_terry_difference, false_alarms
-from tests.benchmarks.harness import (
-    alternate,
-    beside_earlier,
-    call_in,
-    print_table,
-    say,
-    timing,
-    versions,
-    write_result,
-)
+from tests.benchmarks.harness import alternate, call_in, print_table, timing
+from tests.benchmarks.runner import Found, course_options, publish, run_parts
 
-COMMAND = "make bench ONLY=evals"
 PARTS = (
     "lm_eval", "false_alarms", "planted_regression", "leak", "exam", "bradley_terry",
 )  # fmt: skip
@@ -52,7 +41,6 @@ GOALS = {
 LM_EVAL_BATCHES = (1, 8, 32)
 """Its "auto" looks for the largest that fits, which is slow on a CPU."""
 SHORT_NAMES = {"sft2": "sft2", SMOLLM2: "smollm2"}
-Found = tuple[dict[str, float], dict[str, object]]
 
 
 class Bench:
@@ -209,29 +197,15 @@ class Bench:
 
 def main() -> None:
     """Runs the parts and writes the result file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--run", type=Path, default=REPOSITORY / "runs" / "toy")
-    parser.add_argument("--profile", default="toy")
-    parser.add_argument("--quick", action="store_true")
-    asked = parser.parse_args()
-    folder = asked.run.resolve()
-    if not (folder / "06_sft" / "sft2").is_dir():
-        parser.error(f"{folder} holds no finished 06: run `finllm run --to 06` first")
-    bench = Bench(folder, asked.profile, asked.quick)
-    figures, runs = {}, {}
-    for part in asked.parts:
-        say(part)
-        found, notes = getattr(bench, part)()
-        figures |= found
-        runs[part] = notes
+    asked = course_options(__doc__, PARTS, "06_sft/sft2")
+    bench = Bench(asked.run, asked.profile, asked.quick)
+    figures, runs = run_parts(bench, asked.parts)
     print_table(figures, GOALS)
     if asked.quick:
         print(runs)
         return
-    figures, runs = beside_earlier("evals", figures, runs)
-    names = ("torch", "transformers", "lm-eval", "choix")
-    print(write_result("evals", COMMAND, figures, runs, versions(*names)))
+    packages = ("torch", "transformers", "lm-eval", "choix")
+    publish("evals", (figures, runs), packages, beside=True)
 
 
 if __name__ == "__main__":

@@ -207,9 +207,10 @@ def machine() -> dict:
 
 
 def versions(*names: str) -> dict[str, str]:
-    """Of Python and of installed packages."""
+    """Of Python and of installed packages; "trl==1.12.0", a rival's, is as it says."""
+    pairs = (name.partition("==")[::2] for name in names)
     return {"python": platform.python_version()} | {
-        n: metadata.version(n) for n in names
+        name: told or metadata.version(name) for name, told in pairs
     }
 
 
@@ -249,6 +250,11 @@ def kept_row(folder: Path, asked: Sequence[object], find: Callable[[], dict]) ->
     return row
 
 
+def today() -> str:
+    """The date in UTC, as results tell it."""
+    return time.strftime("%Y-%m-%d", time.gmtime())
+
+
 def write_result(
     name: str,
     command: str,
@@ -267,8 +273,7 @@ def write_result(
     path = RESULTS / f"{name}.json"
     figures = {key: _plain(value) for key, value in figures.items()}
     require_finite(figures, path)
-    date = time.strftime("%Y-%m-%d", time.gmtime())
-    values = (name, command, date, machine(), dict(versions), dict(runs), figures)
+    values = (name, command, today(), machine(), dict(versions), dict(runs), figures)
     write_json(path, dict(zip(FIELDS, values, strict=True)))
     return path
 

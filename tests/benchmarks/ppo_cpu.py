@@ -37,15 +37,13 @@ from finllm_utils.profiles import load_profile
 from finllm_utils.rlhf.seed_agreement import seed_agreement
 from tests.benchmarks.harness import (
     alternate,
-    beside_earlier,
     call_in,
     kept_row,
     machine,
     print_table,
     rival_python,
     say,
-    versions,
-    write_result,
+    today,
 )
 from tests.benchmarks.ppo_accept_arms import HACKED, summary
 from tests.benchmarks.ppo_arms import (
@@ -55,8 +53,9 @@ from tests.benchmarks.ppo_arms import (
     reward_folder,
 )
 from tests.benchmarks.ppo_contract_rivals import TRL_1_12
-from tests.benchmarks.ppo_equal_kl_rivals import NO_PTX, NO_RIVAL, Found, equal_kl
+from tests.benchmarks.ppo_equal_kl_rivals import NO_PTX, NO_RIVAL, equal_kl
 from tests.benchmarks.ppo_rivals import CONTENDERS, compared, new_task
+from tests.benchmarks.runner import Found, course_parser, publish, run_parts
 
 PARTS = (
     "speed", "equal_kl", "seeds", "accept", "reward_model", "disclosure", "baselines",
@@ -175,9 +174,8 @@ class Bench:
             self.folder, cfg, self.prompts, device=self.device, dtype=self.dtype,
             seed=seed, save_to=str(self.policy_of(name, seed)) if keep else "",
         )  # fmt: skip
-        today = time.strftime("%Y-%m-%d", time.gmtime())
         target = "ours" if name not in CONTENDERS else name
-        asked = [name, seed, machine(), today, task, *self.identity]
+        asked = [name, seed, machine(), today(), task, *self.identity]
         return self.row(asked, python, f"ppo_rivals:{target}", task)
 
     def policy_of(self, name: str, seed: int) -> Path:
@@ -332,25 +330,20 @@ class Bench:
         return figures, notes | NO_PTX
 
 
-def run_parts(bench: Bench, parts: Sequence[str], name: str) -> None:
+def measure_parts(bench: Bench, parts: Sequence[str], name: str) -> None:
     """Runs the parts, prints them with their goals, writes a whole run's result."""
-    figures, runs = {}, {}
-    for part in parts:
-        say(part)
+
+    def timed(part: str, figures: dict, notes: dict) -> dict:
+        spent = round(sum(bench.spent.values()))
         bench.spent.clear()
-        found, notes = getattr(bench, part)()
-        figures |= found
-        runs[part] = notes | {"process_s": round(sum(bench.spent.values()))}
-        say(f"{part}: {runs[part]['process_s']} s in processes, kept ones among them")
+        say(f"{part}: {spent} s in processes, kept ones among them")
+        return notes | {"process_s": spent}
+
+    figures, runs = run_parts(bench, parts, timed)
     if figures:
         print_table(figures, GOALS)
-    if bench.quick:
-        print("a slice only: no result was written")
-        return
-    figures, runs = beside_earlier(name, figures, runs)
-    known = versions("torch", "transformers")
-    known |= dict([TRL_1_12[0].split("==")])
-    print(write_result(name, f"make bench ONLY={name}", figures, runs, known))
+    packages = ("torch", "transformers", TRL_1_12[0])
+    publish(name, (figures, runs), packages, quick=bench.quick, beside=True)
 
 
 def options(profile: str, run: str, parts: Sequence[str] = PARTS) -> argparse.Namespace:
@@ -358,11 +351,8 @@ def options(profile: str, run: str, parts: Sequence[str] = PARTS) -> argparse.Na
 
     Args: parts are those that run when none is named.
     """
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=parts)
-    parser.add_argument("--run", type=Path, default=REPOSITORY / "runs" / run)
-    parser.add_argument("--profile", default=profile)
-    parser.add_argument("--quick", action="store_true")
+    parser = course_parser("", PARTS, profile, run)
+    parser.set_defaults(parts=parts)
     parser.add_argument("--seeds", type=int, choices=(1, 2, 3), default=len(SEEDS))
     asked = parser.parse_args()
     asked.run = asked.run.resolve()
@@ -382,7 +372,7 @@ def main() -> None:
         "ppo_cpu", asked.run, asked.profile, device="cpu", dtype="float32",
         quick=asked.quick, num_seeds=asked.seeds,
     )  # fmt: skip
-    run_parts(bench, asked.parts, "ppo_cpu")
+    measure_parts(bench, asked.parts, "ppo_cpu")
 
 
 if __name__ == "__main__":

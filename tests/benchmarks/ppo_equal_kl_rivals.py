@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from finllm_utils.files import file_digest
 from tests.benchmarks.ppo_rivals import CONTENDERS, close_enough, next_coef
+from tests.benchmarks.runner import Found
 
 if TYPE_CHECKING:
     from tests.benchmarks.ppo_cpu import Bench
 
-Found = tuple[dict[str, float], dict[str, object]]
 SEEDS = (0,)  # a run of trl takes minutes
 KL_TRIES = 2
 NO_RIVAL = "left out: its environment cannot be made here"

@@ -12,7 +12,7 @@ processor too, and writes nothing.
 import sys
 
 from finllm_utils.runtime import resolve_device
-from tests.benchmarks.ppo_cpu import PARTS, Bench, options, run_parts
+from tests.benchmarks.ppo_cpu import PARTS, Bench, measure_parts, options
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
         "ppo_gpu", asked.run, asked.profile, device=device, dtype="bfloat16",
         quick=asked.quick, num_seeds=asked.seeds,
     )  # fmt: skip
-    run_parts(bench, asked.parts, "ppo_gpu")
+    measure_parts(bench, asked.parts, "ppo_gpu")
 
 
 if __name__ == "__main__":

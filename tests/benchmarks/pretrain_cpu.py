@@ -10,7 +10,6 @@ Contenders run in processes of their own, in turn, three rounds; rates are media
 train the same random start on the same rows with the same number of rows a step.
 """
 
-import argparse
 import json
 import random
 import signal
@@ -19,26 +18,21 @@ import sys
 import time
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 
 from finllm_utils.corpora.laws import laws
 from finllm_utils.tokenizer.base import load_base_tokenizer
 from finllm_utils.tokenizer.expand import as_pretrained
 from finllm_utils.train.bins import write_bin
-from tests.benchmarks.harness import (
-    ENVIRONMENTS,
-    alternate,
-    beside_earlier,
-    call_in,
-    print_table,
-    say,
-    timing,
-    versions,
-    write_result,
-)
+from tests.benchmarks.harness import alternate, call_in, print_table, say, timing
 from tests.benchmarks.pretrain_rivals import SHAPES
+from tests.benchmarks.runner import (
+    Found,
+    dated_parts,
+    parts_parser,
+    publish,
+    scratch_folder,
+)
 
-COMMAND = "make bench ONLY=pretrain_cpu"
 PARTS = ("speed_10m", "speed_135m", "mfu_135m", "two_processes", "resume", "precision")
 GOALS = {
     "ratio_to_trainer_default_10m": ">= 2", "ratio_to_trainer_tuned_10m": ">= 1.05",
@@ -46,7 +40,6 @@ GOALS = {
     "mfu_135m": ">= 0.22", "two_process_efficiency": ">= 0.85",
     "resume_identical": ">= 1", "precision_gap": "<= 0.01",
 }  # fmt: skip
-Found = tuple[dict[str, float], dict[str, object]]
 
 
 class Bench:
@@ -204,30 +197,18 @@ class Bench:
 
 def main() -> None:
     """Measures the chosen parts, prints a table, writes the result of a whole run."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    options = parser.parse_args()
-    figures, runs, began = {}, {}, time.monotonic()
-    ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=ENVIRONMENTS.parent) as folder:
-        bench = Bench(Path(folder), options.quick)
-        for part in options.parts:
-            say(part)
-            found, notes = getattr(bench, part)()
-            figures |= found
-            runs[part] = notes | {"date": time.strftime("%Y-%m-%d", time.gmtime())}
-            print_table(found, GOALS)
+    asked, began = parts_parser(__doc__, PARTS).parse_args(), time.monotonic()
+    with scratch_folder() as folder:
+        bench = Bench(folder, asked.quick)
+        figures, runs = dated_parts(bench, asked.parts, GOALS)
     runs["seconds"] = round(time.monotonic() - began)
     print()
     print_table(figures, GOALS)
-    if options.quick:
-        print("a slice only: no result was written")
-        return
-    if set(options.parts) != set(PARTS):
-        figures, runs = beside_earlier("pretrain_cpu", figures, runs)
-    known = versions("torch", "transformers", "accelerate", "numpy")
-    print(write_result("pretrain_cpu", COMMAND, figures, runs, known))
+    publish(
+        "pretrain_cpu", (figures, runs),
+        ("torch", "transformers", "accelerate", "numpy"),
+        quick=asked.quick, beside=set(asked.parts) != set(PARTS),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -36,18 +36,15 @@ from finllm_utils.train.throughput import (
     matmul_peak_tflops,
 )
 from tests.benchmarks.harness import (
-    ENVIRONMENTS,
     alternate,
     call_in,
     print_table,
     report_back,
     say,
     timing,
-    versions,
-    write_result,
 )
+from tests.benchmarks.runner import publish, scratch_folder
 
-COMMAND = "make bench ONLY=pretrain_gpu"
 GOALS = {"mfu_1b": ">= 0.45", "ratio_to_trainer_default": ">= 1.5"}
 VOCABULARY = 32_000
 
@@ -295,10 +292,9 @@ def main() -> None:
     if device == "cpu" and not options.quick:
         print("no accelerator here: pretrain_gpu was not run (--quick tries the code)")
         return
-    ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=ENVIRONMENTS.parent) as folder:
+    with scratch_folder() as folder:
         name, rounds = ("tiny", 1) if options.quick else ("1b", options.rounds)
-        bench = Bench(Path(folder), name, rounds)
+        bench = Bench(folder, name, rounds)
         figures, notes = bench.ladder()
         say("attention back ends against fp32 eager")
         notes["attention_agreement"] = attention_agreement(device)
@@ -307,11 +303,8 @@ def main() -> None:
             figures["batch_gain"] = batches["compile"] / batches["fp32"]
             notes["largest_batch"] = batches
     print_table(figures, GOALS)
-    if options.quick:
-        print("a slice only: no result was written")
-        return
-    known = versions("torch", "transformers", "accelerate")
-    print(write_result("pretrain_gpu", COMMAND, figures, notes, known))
+    packages = ("torch", "transformers", "accelerate")
+    publish("pretrain_gpu", (figures, notes), packages, quick=options.quick)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from tests.benchmarks.harness import (
     REPOSITORY,
     print_table,
     say,
+    today,
     versions,
     write_result,
 )
@@ -129,7 +130,7 @@ def main() -> None:
             [rows_of(folder, stage) for folder in folders],
             profile=name, stage=stage, seeds=SEEDS, command=COMMAND,
             settings=settings_for(profile, stage, folders[0]),
-            date=time.strftime("%Y-%m-%d", time.gmtime()),
+            date=today(),
         )  # fmt: skip
         write_json(reference_path(name, stage), reference)
     found = [bits_of(folder) for folder in folders]

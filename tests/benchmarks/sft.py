@@ -11,7 +11,6 @@ Runs are processes of their own. What ``forget`` and ``labels`` have finished is
 under ``runs/sft-bench``; the same command goes on where it was stopped.
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -22,18 +21,14 @@ from finllm_utils.train.adapters import METHODS
 from finllm_utils.train.identity import weights_digest
 from tests.benchmarks.harness import (
     alternate,
-    beside_earlier,
     call_in,
     kept_row,
     print_table,
-    say,
     timing,
-    versions,
-    write_result,
 )
+from tests.benchmarks.runner import Found, course_options, publish, run_parts
 from tests.benchmarks.sft_arms import start_of
 
-COMMAND = "make bench ONLY=sft"
 PARTS = ("speed", "methods", "forget", "labels")
 SEEDS = (0, 1, 2)
 GOALS = {
@@ -41,7 +36,6 @@ GOALS = {
     "forgetting_saved_low": "> 0", "choice_sft2_over_sft1": "> 0",
     "choice_sft1_over_pretrained": "> 0",
 }  # fmt: skip
-Found = tuple[dict[str, float], dict[str, object]]
 
 
 class Bench:
@@ -172,28 +166,13 @@ def _error(values: list[float]) -> float:
 
 def main() -> None:
     """Runs the parts and writes the result file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--run", type=Path, default=REPOSITORY / "runs" / "toy")
-    parser.add_argument("--profile", default="toy")
-    parser.add_argument("--quick", action="store_true")
-    asked = parser.parse_args()
-    folder = asked.run.resolve()
-    if not (folder / "05_sft_data" / "instructions").is_dir():
-        parser.error(f"{folder} holds no finished 05: run `finllm run --to 05` first")
-    bench = Bench(folder, asked.profile, asked.quick)
-    figures, runs = {}, {}
-    for part in asked.parts:
-        say(part)
-        found, notes = getattr(bench, part)()
-        figures |= found
-        runs[part] = notes
+    asked = course_options(__doc__, PARTS, "05_sft_data/instructions")
+    bench = Bench(asked.run, asked.profile, asked.quick)
+    figures, runs = run_parts(bench, asked.parts)
     print_table(figures, GOALS)
-    if asked.quick:
-        return
-    figures, runs = beside_earlier("sft", figures, runs)
-    names = ("torch", "transformers", "trl", "peft", "bitsandbytes")
-    print(write_result("sft", COMMAND, figures, runs, versions(*names)))
+    if not asked.quick:
+        packages = ("torch", "transformers", "trl", "peft", "bitsandbytes")
+        publish("sft", (figures, runs), packages, beside=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import pytest
 
 from finllm_utils.data.instruction_formats import read_instructions
 from finllm_utils.records import ChatTurn, Instruction, write_records
+from tests.conftest import write_lines
 
 MESSAGES = {
     "messages": [
@@ -33,14 +34,6 @@ ALPACA = {
 }
 
 
-def write(path, *rows):
-    lines = (
-        r if isinstance(r, str) else json.dumps(r, ensure_ascii=False) for r in rows
-    )
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return path
-
-
 def roles(item):
     return [turn.role for turn in item.messages]
 
@@ -53,7 +46,7 @@ def test_four_forms_in_one_file(tmp_path):
         task="service", domain="general", source="crm",
     )  # fmt: skip
     write_records(tmp_path / "own.jsonl", [own])
-    path = write(
+    path = write_lines(
         tmp_path / "all.jsonl",
         MESSAGES, SHAREGPT, ALPACA, (tmp_path / "own.jsonl").read_text("utf-8").strip(),
     )  # fmt: skip
@@ -116,7 +109,7 @@ def talk(*turns):
     ],
 )  # fmt: skip
 def test_faults_are_named_with_their_line(tmp_path, row, said):
-    path = write(tmp_path / "x.jsonl", {"id": "same", **MESSAGES}, row)
+    path = write_lines(tmp_path / "x.jsonl", {"id": "same", **MESSAGES}, row)
     with pytest.raises(ValueError) as caught:
         read_instructions(path)
     assert said in str(caught.value) and "x.jsonl, line 2" in str(caught.value)

@@ -1,7 +1,6 @@
 """The project's own items: the real files, and every fault that reading must name."""
 
 import copy
-import json
 from collections import Counter
 from decimal import Decimal
 
@@ -11,6 +10,7 @@ from finllm_utils.corpora.sources import training_laws
 from finllm_utils.data import own_items as own
 from finllm_utils.data.instructions import is_heldout
 from finllm_utils.records import ChatTurn
+from tests.conftest import write_lines
 
 ROW = {
     "id": "banking/001",
@@ -34,9 +34,7 @@ FOLLOW_UP = [
 
 
 def write(folder, *rows, name="banking.jsonl"):
-    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    (folder / name).write_text("\n".join(lines), encoding="utf-8")
-    return folder
+    return write_lines(folder / name, *rows).parent
 
 
 def changed(**fields):

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import torch
 
 from finllm_utils.evals.evaluate import Plan, entrants, evaluate, make_board
 from finllm_utils.evals.item_results import ItemResult
@@ -14,6 +13,8 @@ from finllm_utils.records import Document
 from tests.evals.tiny import TEXTS, tiny_model, tiny_tokenizer
 
 RESAMPLING = {"num_bootstrap": 50, "seed": 0}
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Counted:
@@ -39,14 +40,6 @@ class Counted:
             ItemResult(suite="exam", model=model.name, item=item, credit=credit)
             for item, credit in (("a", 1.0), ("b", 0.0))
         ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

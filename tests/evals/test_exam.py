@@ -1,7 +1,6 @@
 """The finance exam's items, prompts, orders and rules, on small items of its own."""
 
-import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -18,32 +17,19 @@ from finllm_utils.evals.exam import (
     rule_results,
     shuffled,
 )
-from finllm_utils.records import ExamItem
+from tests.conftest import write_lines
+from tests.evals.small_exam import three_kinds
 
-ROW = {
-    "id": "exam/bank/001",
-    "subject": "银行",
-    "type": "single",
-    "question": "活期存款按什么计息？",
-    "choices": ["季", "按活期", "日复利", "十年"],
-    "answer": "B",
-    "proof": "见条文。",
-    "statute": [{"law": "某法", "article": "第一条", "quote": "某"}],
-}
-SINGLE = ExamItem(**{k: v for k, v in ROW.items() if k != "statute"})
-MULTIPLE = replace(SINGLE, id="exam/bank/002", type="multiple", answer="ABD")
-JUDGEMENT = replace(
-    SINGLE,
-    id="exam/bank/003",
-    type="true_false",
-    choices=("正确", "错误"),
-    answer="A",
+SINGLE, MULTIPLE, JUDGEMENT = three_kinds(
+    "活期存款按什么计息？", ("季", "按活期", "日复利", "十年")
 )
+ROW = asdict(SINGLE) | {
+    "statute": [{"law": "某法", "article": "第一条", "quote": "某"}]
+}
 
 
 def write(folder, *rows, name="bank.jsonl"):
-    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    (folder / name).write_text("\n".join(lines), encoding="utf-8")
+    write_lines(folder / name, *rows)
 
 
 def test_items_are_read_in_order_and_paraphrases_stay_apart(tmp_path):

@@ -5,19 +5,11 @@ from dataclasses import replace
 import pytest
 
 from finllm_utils.evals.exam_answers import read_answer
-from finllm_utils.records import ExamItem
+from tests.evals.small_exam import three_kinds
 
-SINGLE = ExamItem(
-    id="s",
-    subject="银行",
-    type="single",
-    question="问",
-    choices=("季度", "按活期利率", "A股市场", "十年"),
-    answer="B",
-    proof="-",
+SINGLE, MULTIPLE, JUDGEMENT = three_kinds(
+    choices=("季度", "按活期利率", "A股市场", "十年")
 )
-MULTIPLE = replace(SINGLE, type="multiple", answer="ABD")
-JUDGEMENT = replace(SINGLE, type="true_false", choices=("正确", "错误"), answer="A")
 
 
 @pytest.mark.parametrize(

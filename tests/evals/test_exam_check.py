@@ -1,7 +1,6 @@
 """The check of the exam finds every planted fault, and nothing in a sound exam."""
 
 import copy
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,9 @@ from finllm_utils.dependencies import REPOSITORY
 from finllm_utils.evals.exam_baselines import exam_baselines, top_credit
 from finllm_utils.evals.exam_check import Finding, check_exam, clues, to_item
 from finllm_utils.evals.exam_overlap import overlaps, own_training_texts
-from finllm_utils.records import ExamItem, read_lines
+from finllm_utils.records import read_lines
+from tests.conftest import write_lines
+from tests.evals.small_exam import exam_item as item
 
 QUOTE = "商业银行以安全性、流动性、效益性为经营原则"
 SUM = {
@@ -39,22 +40,13 @@ JUDGED = {
 def findings(folder: Path, *rows: dict, paraphrases: tuple = ()) -> list[Finding]:
     """What an exam of these rows has, without the rules that need many items."""
     for name, own in (("bank", rows), ("paraphrases_bank", paraphrases)):
-        lines = [json.dumps(row, ensure_ascii=False) for row in own]
-        if lines:
-            (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+        if own:
+            write_lines(folder / f"{name}.jsonl", *own)
     return [f for f in check_exam(folder) if f.item != "exam"]
 
 
 def changed(row: dict, **fields: object) -> dict:
     return {**copy.deepcopy(row), **fields}
-
-
-def item(key: str, answer: str, *choices: str, question: str = "问") -> ExamItem:
-    kind = "single" if len(answer) == 1 else "multiple"
-    return ExamItem(
-        id=key, subject="银行", type=kind, question=question, choices=choices,
-        answer=answer, proof="",
-    )  # fmt: skip
 
 
 def test_a_sound_exam_has_no_finding(tmp_path):

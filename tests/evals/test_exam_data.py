@@ -5,13 +5,8 @@ from collections import Counter
 import pytest
 
 from finllm_utils.dependencies import REPOSITORY
-from finllm_utils.evals.exam_check import (
-    SUBJECTS,
-    TYPES,
-    check_exam,
-    exam_rows,
-    to_item,
-)
+from finllm_utils.evals.exam import SUBJECTS
+from finllm_utils.evals.exam_check import TYPES, check_exam, exam_rows, to_item
 from finllm_utils.evals.exam_overlap import (
     overlaps,
     own_training_texts,

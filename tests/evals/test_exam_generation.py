@@ -16,22 +16,10 @@ from finllm_utils.evals.exam_generation import (
     written_results,
 )
 from finllm_utils.evals.exam_scoring import CHAT, PLAIN, score_exam
-from finllm_utils.records import ExamItem
+from tests.evals.small_exam import three_kinds
 from tests.model.byte_level import byte_model, byte_tokenizer
 
-SINGLE = ExamItem(
-    id="s",
-    subject="银行",
-    type="single",
-    question="按什么计息？",
-    choices=("季", "按活期", "日", "十年"),
-    answer="B",
-    proof="-",
-)
-MULTIPLE = replace(SINGLE, id="m", type="multiple", answer="ABD")
-JUDGEMENT = replace(
-    SINGLE, id="j", type="true_false", choices=("正确", "错误"), answer="A"
-)
+SINGLE, MULTIPLE, JUDGEMENT = three_kinds()
 ITEMS = [SINGLE, MULTIPLE, JUDGEMENT] + [
     replace(MULTIPLE, id=f"m{i}", question=f"第{i}问？") for i in range(5)
 ]
@@ -111,7 +99,7 @@ def test_singles_agree_with_likelihood_and_sets_may_differ():
         model, chat_tokenizer(), ITEMS, name="m", batch_tokens=900
     ).results
     apart = differing(scored, written)
-    assert {one.item for one, _ in apart}.isdisjoint({"s", "j"})
+    assert {one.item for one, _ in apart}.isdisjoint({SINGLE.id, JUDGEMENT.id})
     for one, other in apart:
         assert one.item == other.item and one.given != other.given
     changed = [replace(written[0], given="X"), *written[1:]]

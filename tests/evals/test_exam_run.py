@@ -1,6 +1,7 @@
 """The exam asked of models that only answer: a real server and a recorded file."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,8 +12,8 @@ from finllm_utils.evals.exam_scoring import score_exam
 from finllm_utils.evals.item_results import suite_score
 from finllm_utils.evals.local_models import LocalModel, require_weights
 from finllm_utils.evals.recorded import Recorded, write_prompts
-from finllm_utils.records import ExamItem
 from tests.evals.chat_server import refused, running_server, said
+from tests.evals.small_exam import FOUR, three_kinds
 from tests.evals.tiny import tiny_model, tiny_tokenizer
 
 
@@ -22,19 +23,11 @@ def server(monkeypatch):
         yield running
 
 
-def item(number, kind, choices, answer):
-    return ExamItem(
-        id=f"exam/bank/{number:03}", subject="银行", type=kind,
-        question=f"第{number}题（）。", choices=choices, answer=answer, proof="例题。",
-    )  # fmt: skip
-
-
-ITEMS = (
-    item(1, "single", ("甲", "乙", "丙", "丁"), "B"),
-    item(2, "multiple", ("甲", "乙", "丙", "丁"), "ABD"),
-    item(3, "true_false", ("正确", "错误"), "A"),
-    item(4, "single", ("甲", "乙", "丙", "丁"), "C"),
-    item(5, "single", ("甲", "乙", "丙", "丁"), "D"),
+SINGLE, MULTIPLE, JUDGEMENT = three_kinds(choices=FOUR)
+KEYS = (SINGLE, MULTIPLE, JUDGEMENT, *(replace(SINGLE, answer=a) for a in "CD"))
+ITEMS = tuple(
+    replace(item, id=f"exam/bank/{number:03}", question=f"第{number}题（）。")
+    for number, item in enumerate(KEYS, start=1)
 )
 
 

@@ -9,22 +9,10 @@ import torch
 from finllm_utils.evals.exam import continuations, exam_prompt
 from finllm_utils.evals.exam_scoring import Asking, likelihood_result, score_exam
 from finllm_utils.model.shared_prefix import PromptScores
-from finllm_utils.records import ExamItem
+from tests.evals.small_exam import three_kinds
 from tests.model.byte_level import byte_model, byte_tokenizer, lm_eval_scores
 
-SINGLE = ExamItem(
-    id="exam/bank/001",
-    subject="银行",
-    type="single",
-    question="按什么计息？",
-    choices=("季", "按活期", "日", "十年"),
-    answer="B",
-    proof="-",
-)
-MULTIPLE = replace(SINGLE, id="exam/bank/002", type="multiple", answer="ABD")
-JUDGEMENT = replace(
-    SINGLE, id="j", type="true_false", choices=("正确", "错误"), answer="A"
-)
+SINGLE, MULTIPLE, JUDGEMENT = three_kinds()
 ITEMS = [SINGLE, MULTIPLE, JUDGEMENT]
 
 

@@ -16,6 +16,7 @@ from finllm_utils.corpora.laws import Article, Law, laws
 from finllm_utils.corpora.sources import training_laws
 from finllm_utils.data.citations import ArticleBook, Citation
 from finllm_utils.evals import hallucination as hal
+from tests.conftest import write_lines
 
 SAMPLES = Path(__file__).resolve().parents[2] / "data_samples"
 EXAMS = SAMPLES / "exams"
@@ -60,11 +61,6 @@ PASSAGE = {
     "id": "g/1", "passage": "限额由5万元调为8万元，手续费每笔12元，自9月起执行。",
     "question": "调整后限额多少？", "must": [["8万", "八万"]], "reference": "调整后限额8万元。",
 }  # fmt: skip
-
-
-def _write(path: Path, *rows: dict) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -204,20 +200,22 @@ def test_a_passage_by_hand():
 )
 def test_items_that_cannot_be_scored_are_refused(tmp_path, row, change, said):
     kind = hal.Passage if "passage" in row else hal.Question
-    path = _write(tmp_path / "x.jsonl", row, row | {"id": "b/2"} | change)
+    path = write_lines(tmp_path / "x.jsonl", row, row | {"id": "b/2"} | change)
     with pytest.raises(ValueError, match=f"x.jsonl, line 2: b/2: .*{said}"):
         hal.read_items(path, kind)
 
 
 def test_files_with_faults_name_the_line(tmp_path):
-    twice = _write(tmp_path / "a.jsonl", TWIN, LACKING, TWIN)
+    twice = write_lines(tmp_path / "a.jsonl", TWIN, LACKING, TWIN)
     with pytest.raises(ValueError, match="line 3: id 'q/2' stands at .*line 1 already"):
         hal.read_items(twice, hal.Question)
     less = {k: v for k, v in TWIN.items() if k != "reference"}
     with pytest.raises(ValueError, match="line 1: .*'reference'"):
-        hal.read_items(_write(tmp_path / "b.jsonl", less), hal.Question)
+        hal.read_items(write_lines(tmp_path / "b.jsonl", less), hal.Question)
     with pytest.raises(ValueError, match="line 1: .*'basis'"):
-        hal.read_items(_write(tmp_path / "c.jsonl", TWIN | {"basis": 1}), hal.Question)
+        hal.read_items(
+            write_lines(tmp_path / "c.jsonl", TWIN | {"basis": 1}), hal.Question
+        )
 
 
 def test_shares_and_intervals_by_hand():

@@ -1,12 +1,11 @@
 """Items of a file: each fault named with file and line, whoever makes the items."""
 
-import json
-
 import pytest
 
 from finllm_utils.evals.following import read_following
 from finllm_utils.evals.item_files import read_items_of
 from finllm_utils.evals.multiturn import read_dialogues
+from tests.conftest import write_lines
 
 RULE = {"type": "max_chars", "value": 9}
 FOLLOWING = {
@@ -17,12 +16,6 @@ TALK = {
     "id": "d/1", "kind": "correction", "turns": ["存5万。", "改成8万。"],
     "must": [["8万"]], "must_not": [], "reference": "8万。",
 }  # fmt: skip
-
-
-def write(path, *rows):
-    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return path
 
 
 @pytest.mark.parametrize(
@@ -36,7 +29,7 @@ def write(path, *rows):
     ],
 )
 def test_a_fault_names_file_and_line(tmp_path, read, row, change, said):
-    path = write(tmp_path / "x.jsonl", row, row | {"id": "f/2"} | change)
+    path = write_lines(tmp_path / "x.jsonl", row, row | {"id": "f/2"} | change)
     with pytest.raises(ValueError, match=f"x.jsonl, line 2: .*{said}"):
         read(path=path)
 
@@ -48,11 +41,11 @@ def test_a_fault_names_file_and_line(tmp_path, read, row, change, said):
 def test_a_field_that_is_missing_is_named(tmp_path, read, row, field):
     less = {name: value for name, value in row.items() if name != field}
     with pytest.raises(ValueError, match=f"line 1: field '{field}' is missing"):
-        read(path=write(tmp_path / "x.jsonl", less))
+        read(path=write_lines(tmp_path / "x.jsonl", less))
 
 
 def test_what_is_made_comes_in_order(tmp_path):
-    path = write(tmp_path / "x.jsonl", {"id": "b"}, {"id": "a"})
+    path = write_lines(tmp_path / "x.jsonl", {"id": "b"}, {"id": "a"})
 
     class Named:
         def __init__(self, row):

@@ -22,35 +22,19 @@ from finllm_utils.evals.lmeval_export import export_tasks, exported_items
 from finllm_utils.evals.numeric_suite import numeric_items
 from finllm_utils.evals.safety import SafetyItem, safety
 from finllm_utils.profiles import load_profile
-from finllm_utils.records import Document, ExamItem
+from finllm_utils.records import Document
+from tests.evals.small_exam import three_kinds
 from tests.evals.tiny import tiny_model, tiny_tokenizer
 
 lm_eval = pytest.importorskip("lm_eval", reason="lm-eval is not installed (extra dev)")
 from tests.model.byte_level import byte_model, byte_tokenizer  # noqa: E402
 
-SINGLE = ExamItem(
-    id="exam/bank/001",
-    subject="银行",
-    type="single",
-    question="按什么计息？",
-    choices=("季", "按活期", "日", "十年"),
-    answer="B",
-    proof="-",
-)
-MULTIPLE = replace(SINGLE, id="exam/bank/002", type="multiple", answer="ABD")
-JUDGEMENT = replace(
-    SINGLE,
-    id="exam/tax/001",
-    subject="税务师",
-    type="true_false",
-    choices=("正确", "错误"),
-    answer="A",
-)
+SINGLE, MULTIPLE, JUDGEMENT = three_kinds()
 EXAM = [
     SINGLE,
     replace(SINGLE, id="exam/bank/003", question=" 按“季”？\n  ", answer="D"),
     MULTIPLE,
-    JUDGEMENT,
+    replace(JUDGEMENT, id="exam/tax/001", subject="税务师"),
 ]
 CHOICES = [
     ChoiceItem("q1", "银行贷款利率是什么", ("银行", "资金安全", "按约", "风险"), 1),

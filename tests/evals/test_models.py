@@ -39,13 +39,7 @@ from finllm_utils.train.sft import encode_prompt
 from tests.evals.tiny import tiny_model, tiny_tokenizer
 from tests.model.test_base import model_settings, write_gguf
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -7,20 +7,9 @@ import pytest
 from finllm_utils.evals.exam import LETTERS, shuffled
 from finllm_utils.evals.item_results import ItemResult
 from finllm_utils.evals.option_order import in_every_order, option_order_spread
-from finllm_utils.records import ExamItem
+from tests.evals.small_exam import turning
 
-ITEMS = [
-    ExamItem(
-        id=f"x{i}",
-        subject="银行",
-        type="single",
-        question="问",
-        choices=("甲", "乙", "丙", "丁"),
-        answer="ABCD"[i % 4],
-        proof="-",
-    )
-    for i in range(40)
-]
+ITEMS = turning(40)
 
 
 def answerer(choose, fails=()):

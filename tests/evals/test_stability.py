@@ -1,20 +1,12 @@
 """Stability by hand: what is alike, what a constant model earns, which files are read."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from finllm_utils.evals import stability as stab
+from tests.conftest import write_lines
 
 GROUP = {"id": "p/1", "question": "什么是年金？", "paraphrases": ["年金是什么？"]}
-
-
-def write(path: Path, *rows: object) -> Path:
-    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return path
 
 
 def test_likeness_by_hand():
@@ -77,7 +69,7 @@ def test_spread_by_hand():
 
 def test_a_file_is_read_in_order(tmp_path):
     other = GROUP | {"id": "p/2", "question": "什么是国债？"}
-    groups = stab.read_paraphrases(write(tmp_path / "p.jsonl", GROUP, other))
+    groups = stab.read_paraphrases(write_lines(tmp_path / "p.jsonl", GROUP, other))
     assert [g.id for g in groups] == ["p/1", "p/2"]
     assert groups[0].wordings == ("什么是年金？", "年金是什么？")
 
@@ -95,7 +87,7 @@ def test_a_file_is_read_in_order(tmp_path):
     ],
 )
 def test_a_fault_names_its_line(tmp_path, changes, fault):
-    path = write(tmp_path / "p.jsonl", GROUP, GROUP | {"id": "p/2"} | changes)
+    path = write_lines(tmp_path / "p.jsonl", GROUP, GROUP | {"id": "p/2"} | changes)
     with pytest.raises(ValueError, match=r"p\.jsonl, line 2: ") as caught:
         stab.read_paraphrases(path)
     assert fault in str(caught.value)

@@ -1,6 +1,5 @@
 """Thumbs and edits become pairs only where they say which of two answers is better."""
 
-import json
 from collections import Counter
 
 import pytest
@@ -15,6 +14,7 @@ from finllm_utils.rlhf.feedback import (
     read_feedback,
 )
 from finllm_utils.rlhf.preference_formats import read_preferences, write_trl_pairs
+from tests.conftest import write_lines
 
 TIME = "2026-03-02T09:15:20+08:00"
 ROW = {
@@ -26,12 +26,6 @@ ROW = {
     "rater_kind": "human",
     "comment": "对",
 }
-
-
-def write(path, *rows):
-    lines = (json.dumps(row, ensure_ascii=False) for row in rows)
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return path
 
 
 def line(key, answer, thumb="", *, edited="", question="问？", kind="human"):
@@ -53,7 +47,7 @@ def counts(result):
 def test_lines_are_read(tmp_path):
     edit = {k: ROW[k] for k in ("time", "question", "answer", "rater_kind")}
     edit |= {"id": "f2", "edited": " 能。 ", "thumb": None}
-    first, second = read_feedback(write(tmp_path / "f.jsonl", ROW, edit))
+    first, second = read_feedback(write_lines(tmp_path / "f.jsonl", ROW, edit))
     assert first == Feedback(**ROW)
     assert second == Feedback(**edit | {"edited": "能。", "thumb": ""})
 
@@ -79,7 +73,7 @@ def test_lines_are_read(tmp_path):
 )  # fmt: skip
 def test_faults_are_named_with_line_and_remedy(tmp_path, changes, said):
     wrong = {k: v for k, v in (ROW | changes).items() if v is not ...}
-    path = write(tmp_path / "f.jsonl", ROW | {"id": "f0"}, wrong)
+    path = write_lines(tmp_path / "f.jsonl", ROW | {"id": "f0"}, wrong)
     with pytest.raises(ValueError) as caught:
         read_feedback(path)
     assert said in str(caught.value) and "f.jsonl, line 2" in str(caught.value)

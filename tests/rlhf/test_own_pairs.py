@@ -1,13 +1,13 @@
 """A user's pairs and feedback come into 07, or with their setting, file and line."""
 
 import dataclasses
-import json
 
 import pytest
 
 from finllm_utils.profiles import load_profile
 from finllm_utils.rlhf.own_pairs import UserPairs, read_user_pairs
 from finllm_utils.rlhf.value_pairs import split_of
+from tests.conftest import write_lines
 from tests.rlhf.test_reward_model import tokenizer
 
 __all__ = ["tokenizer"]  # a fixture
@@ -22,12 +22,6 @@ def row(number, **changes):
     return {"prompt": f"w{number}", "chosen": "w1", "rejected": "w2"} | changes
 
 
-def write(path, *rows):
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    return path
-
-
 def test_empty_settings_give_nothing(tokenizer):
     assert read_user_pairs(cfg(), tokenizer) == UserPairs(
         train=[], feedback=[], heldout=[]
@@ -35,9 +29,9 @@ def test_empty_settings_give_nothing(tokenizer):
 
 
 def test_a_folder_is_read_and_split_by_question(tokenizer, tmp_path, monkeypatch):
-    write(tmp_path / "team" / "b.jsonl", *(row(i, margin=0.5) for i in range(16)))
+    write_lines(tmp_path / "team" / "b.jsonl", *(row(i, margin=0.5) for i in range(16)))
     again = [row(i, prompt=f" w{i} ", chosen="w3") for i in range(16)]
-    write(tmp_path / "team" / "a.jsonl", *again)
+    write_lines(tmp_path / "team" / "a.jsonl", *again)
     monkeypatch.chdir(tmp_path)
     found = read_user_pairs(cfg(own_pairs="team"), tokenizer)
     heldout = [i for i in range(16) if split_of(f"w{i}") == "test"]
@@ -57,7 +51,7 @@ def test_feedback_joins_the_training(tokenizer, tmp_path):
         "id": "f1", "time": "2026-03-02T09:15:00+08:00", "question": "w5",
         "answer": "w6", "edited": "w7", "rater_kind": "human",
     }  # fmt: skip
-    path = write(tmp_path / "feedback.jsonl", edit)
+    path = write_lines(tmp_path / "feedback.jsonl", edit)
     (pair,) = read_user_pairs(cfg(feedback=path), tokenizer).feedback
     assert (pair.prompt, pair.chosen, pair.rejected) == ("w5", "w7", "w6")
     assert pair.source == "feedback: human"
@@ -78,7 +72,7 @@ def test_feedback_joins_the_training(tokenizer, tmp_path):
     ],
 )
 def test_faults_are_named_with_file_and_line(tokenizer, tmp_path, wrong, said):
-    path = write(tmp_path / "a.jsonl", row(1), wrong)
+    path = write_lines(tmp_path / "a.jsonl", row(1), wrong)
     with pytest.raises(ValueError) as caught:
         read_user_pairs(cfg(own_pairs=path), tokenizer)
     assert f"{path}, {said}" in str(caught.value)

@@ -1,7 +1,5 @@
 """A team's own pairs come in whole, or with their fault, line and remedy."""
 
-import json
-
 import pytest
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -11,6 +9,7 @@ from trl.data_utils import is_conversational
 
 from finllm_utils.records import PreferencePair, write_records
 from finllm_utils.rlhf.preference_formats import read_preferences, write_trl_pairs
+from tests.conftest import write_lines
 
 TEXT = {"prompt": "存款能随时取吗？", "chosen": "活期能。", "rejected": "都不能。"}
 
@@ -31,12 +30,6 @@ PAIRS = [
 ]  # fmt: skip
 
 
-def write(path, *rows):
-    lines = (json.dumps(row, ensure_ascii=False) for row in rows)
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return path
-
-
 @pytest.mark.parametrize(
     "row",
     [
@@ -49,7 +42,7 @@ def write(path, *rows):
     ids=["text", "messages", "mixed", "question repeated", "implicit prompt"],
 )
 def test_every_form_gives_the_same_pair(tmp_path, row):
-    (pair,) = read_preferences(write(tmp_path / "team.jsonl", row))
+    (pair,) = read_preferences(write_lines(tmp_path / "team.jsonl", row))
     assert pair == PreferencePair(
         id="team.jsonl/1", source="team.jsonl", margin=0.0, **TEXT
     )
@@ -59,7 +52,7 @@ def test_the_forms_of_this_project(tmp_path):
     write_records(tmp_path / "own.jsonl", PAIRS)
     assert read_preferences(tmp_path / "own.jsonl") == PAIRS
     value = TEXT | {"id": "tone/001", "value": "tone", "reason": "r", "basis": "b"}
-    (pair,) = read_preferences(write(tmp_path / "tone.jsonl", value))
+    (pair,) = read_preferences(write_lines(tmp_path / "tone.jsonl", value))
     assert (pair.id, pair.source) == ("tone/001", "value pairs: tone")
 
 
@@ -107,22 +100,22 @@ def without(field):
     ],
 )  # fmt: skip
 def test_faults_are_named_with_line_and_remedy(tmp_path, row, message):
-    path = write(tmp_path / "x.jsonl", MESSAGES | {"id": "one"}, row)
+    path = write_lines(tmp_path / "x.jsonl", MESSAGES | {"id": "one"}, row)
     with pytest.raises(ValueError) as caught:
         read_preferences(path)
     assert message in str(caught.value) and "x.jsonl, line 2" in str(caught.value)
 
 
 def test_a_folder_is_read_by_name_and_ids_differ_across_files(tmp_path):
-    write(tmp_path / "b.jsonl", TEXT)
-    write(tmp_path / "a.jsonl", TEXT, TEXT | {"id": "one"})
-    write(tmp_path / "notes.json", TEXT)
+    write_lines(tmp_path / "b.jsonl", TEXT)
+    write_lines(tmp_path / "a.jsonl", TEXT, TEXT | {"id": "one"})
+    write_lines(tmp_path / "notes.json", TEXT)
     assert [p.id for p in read_preferences(tmp_path)] == [
         "a.jsonl/1",
         "one",
         "b.jsonl/1",
     ]
-    write(tmp_path / "c.jsonl", TEXT | {"id": "one"})
+    write_lines(tmp_path / "c.jsonl", TEXT | {"id": "one"})
     with pytest.raises(
         ValueError, match=r"c.jsonl, line 1: id 'one' .*a.jsonl, line 2"
     ):
@@ -154,7 +147,7 @@ def tokenizer():
 
 def test_a_long_pair_is_named(tmp_path, tokenizer):
     short = {"prompt": "w1 w2", "chosen": "w3", "rejected": "w1"}
-    path = write(tmp_path / "x.jsonl", short, short | {"prompt": "w1 w2 w3"})
+    path = write_lines(tmp_path / "x.jsonl", short, short | {"prompt": "w1 w2 w3"})
     read = {"tokenizer": tokenizer}
     assert len(read_preferences(path, max_seq_len=7, **read)) == 2
     with pytest.raises(ValueError, match="line 2: the question takes 5 tokens"):

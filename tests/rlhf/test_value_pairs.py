@@ -1,7 +1,6 @@
 """Value pairs come in whole or with their fault; what gives answers away is found."""
 
 import hashlib
-import json
 import random
 
 import pytest
@@ -10,6 +9,7 @@ from finllm_utils.records import PreferencePair
 from finllm_utils.rlhf import value_baselines as rules
 from finllm_utils.rlhf import value_pairs as values
 from finllm_utils.rlhf.preference_baselines import QuestionBlind, overlap_margins
+from tests.conftest import write_lines
 
 PAIR = {
     "id": "privacy/001",
@@ -35,8 +35,7 @@ def row(number=1, value="privacy", **changes):
 
 def folder_with(folder, **files):
     for name, rows in files.items():
-        text = "\n".join(json.dumps(r, ensure_ascii=False) for r in rows)
-        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+        write_lines(folder / f"{name}.jsonl", *rows)
     return folder
 
 
