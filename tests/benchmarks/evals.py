@@ -25,7 +25,7 @@ from finllm_utils.evals.exam import (
     rule_results,
 )
 from finllm_utils.profiles import load_profile
-from tests.benchmarks.evals_arms import LOWER_IS_BETTER, SMOLLM2, told
+from tests.benchmarks.evals_arms import LOWER_IS_BETTER, PLANTED, SMOLLM2, told
 from tests.benchmarks.evals_checks import bradley_terry_difference, false_alarms
 from tests.benchmarks.harness import (
     alternate,
@@ -147,30 +147,35 @@ class Bench:
         return figures | {"false_alarm_rate": max(rates.values())}, notes
 
     def planted_regression(self) -> Found:
-        """Stage 2 on wrong answers and on right ones, both against sft1."""
+        """Stages on right and on wrong answers, each against where it began.
+
+        "stage2" is 06's second stage, "retrained" one more pass over the tasks that the
+        model knows already: only there is something to forget.
+        """
+        figures, notes = {}, {}
+        for scenario in PLANTED:
+            found, notes[scenario] = self._planted(scenario)
+            figures |= {f"regression.{scenario}.{k}": v for k, v in found.items()}
+        return figures | {
+            "planted_regression_caught": figures["regression.retrained.shuffled.worse"],
+            "honest_stage_called_worse": max(
+                figures[f"regression.{scenario}.honest.worse"] for scenario in PLANTED
+            ),
+        }, notes
+
+    def _planted(self, scenario: str) -> Found:
         arms = {
-            name: self.call("regression", self.profile, shuffled, self.quick)
+            name: self.call("regression", self.profile, scenario, shuffled, self.quick)
             for name, shuffled in (("honest", False), ("shuffled", True))
         }
-        worse = {
-            name: [m for m, one in arm["words"].items() if one["word"] == "worse"]
-            for name, arm in arms.items()
-        }
-        notes = {
-            name: {"steps": arm["steps"], **arm["words"]} for name, arm in arms.items()
-        }
-        notes["shuffled against honest"] = told(
-            arms["honest"]["scores"], arms["shuffled"]["scores"]
-        )
-        figures = {
-            f"regression.{name}.{measure}": arm["words"][measure]["change"]
-            for name, arm in arms.items()
-            for measure in LOWER_IS_BETTER
-        }
-        return figures | {
-            "planted_regression_caught": float("answers" in worse["shuffled"]),
-            "honest_stage_called_worse": float("answers" in worse["honest"]),
-        }, notes | {"called worse": worse}  # fmt: skip
+        figures, notes = {}, {}
+        for name, arm in arms.items():
+            words = arm["words"]
+            notes[name] = {"steps": arm["steps"], **words}
+            figures |= {f"{name}.{m}": words[m]["change"] for m in LOWER_IS_BETTER}
+            figures[f"{name}.worse"] = float(words["answers"]["word"] == "worse")
+        scores = (arms[name]["scores"] for name in ("honest", "shuffled"))
+        return figures, notes | {"shuffled against honest": told(*scores)}
 
     def leak(self) -> Found:
         """Items, paraphrases and other items before and after the leak."""

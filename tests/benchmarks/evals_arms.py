@@ -41,7 +41,7 @@ from tests.benchmarks.evals_checks import (
 from tests.benchmarks.harness import measured, report_back
 
 SMOLLM2 = "smollm2-135m"
-LEAK_EPOCHS, MAX_LEAK_ROUNDS = 10, 6
+LEAK_EPOCHS, MAX_LEAK_ROUNDS = 40, 5
 SOLVED = 0.95
 
 
@@ -123,12 +123,19 @@ def credits(folder: str, name: str, number: int, batch_tokens: int) -> None:
     report_back({"credits": scored, "failed": len(results) - len(scored)})
 
 
-def regression(folder: str, profile: str, shuffled: bool, quick: bool) -> None:
-    """Stage 2 from sft1, with its answers or with other questions' answers."""
+PLANTED = {"stage2": ("sft1", "stage2"), "retrained": ("sft2", "stage1")}
+"""Scenario -> the model a stage begins with, and the file whose answers it learns."""
+
+
+def regression(
+    folder: str, profile: str, scenario: str, shuffled: bool, quick: bool
+) -> None:
+    """A stage of ``PLANTED`` with its answers, or with those of other questions."""
     cfg = load_profile(profile)
-    model, tokenizer = loaded(folder, "sft1")
+    start, taught = PLANTED[scenario]
+    model, tokenizer = loaded(folder, start)
     data = Path(folder) / "05_sft_data" / "instructions"
-    items = read_records(data / "stage2.jsonl", Instruction)[: 40 if quick else None]
+    items = read_records(data / f"{taught}.jsonl", Instruction)[: 40 if quick else None]
     heldout = read_records(data / "heldout.jsonl", Instruction)
     heldout = sft.fitting(tokenizer, heldout, cfg.sft.max_seq_len)
     heldout = spread(heldout, 40 if quick else None)
@@ -143,7 +150,7 @@ def regression(folder: str, profile: str, shuffled: bool, quick: bool) -> None:
         runtime=cfg.runtime,
         seed=0,
         learning_rate=cfg.sft.learning_rate_stage2,
-        num_epochs=cfg.sft.num_epochs_stage2,
+        num_epochs=1 if scenario == "retrained" else cfg.sft.num_epochs_stage2,
     )
     after = _measures(model, tokenizer, cfg, heldout, quick)
     report_back(
