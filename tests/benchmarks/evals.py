@@ -149,7 +149,7 @@ class Bench:
     def planted_regression(self) -> Found:
         """Stages on right and on wrong answers, each against where it began.
 
-        "stage2" is 06's second stage, "retrained" one more pass over the tasks that the
+        "stage2" is 06's second stage, "repeated" its first once more, on tasks that the
         model knows already: only there is something to forget.
         """
         figures, notes = {}, {}
@@ -157,7 +157,7 @@ class Bench:
             found, notes[scenario] = self._planted(scenario)
             figures |= {f"regression.{scenario}.{k}": v for k, v in found.items()}
         return figures | {
-            "planted_regression_caught": figures["regression.retrained.shuffled.worse"],
+            "planted_regression_caught": figures["regression.repeated.shuffled.worse"],
             "honest_stage_called_worse": max(
                 figures[f"regression.{scenario}.honest.worse"] for scenario in PLANTED
             ),

@@ -123,7 +123,7 @@ def credits(folder: str, name: str, number: int, batch_tokens: int) -> None:
     report_back({"credits": scored, "failed": len(results) - len(scored)})
 
 
-PLANTED = {"stage2": ("sft1", "stage2"), "retrained": ("sft2", "stage1")}
+PLANTED = {"stage2": ("sft1", "stage2"), "repeated": ("sft1", "stage1")}
 """Scenario -> the model a stage begins with, and the file whose answers it learns."""
 
 
@@ -150,7 +150,7 @@ def regression(
         runtime=cfg.runtime,
         seed=0,
         learning_rate=cfg.sft.learning_rate_stage2,
-        num_epochs=1 if scenario == "retrained" else cfg.sft.num_epochs_stage2,
+        num_epochs=1 if scenario == "repeated" else cfg.sft.num_epochs_stage2,
     )
     after = _measures(model, tokenizer, cfg, heldout, quick)
     report_back(
