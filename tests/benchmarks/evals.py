@@ -147,35 +147,29 @@ class Bench:
         return figures | {"false_alarm_rate": max(rates.values())}, notes
 
     def planted_regression(self) -> Found:
-        """Stages on right and on wrong answers, each against where it began.
-
-        "stage2" is 06's second stage, "repeated" its first once more, on tasks that the
-        model knows already: only there is something to forget.
-        """
-        figures, notes = {}, {}
-        for scenario in PLANTED:
-            found, notes[scenario] = self._planted(scenario)
-            figures |= {f"regression.{scenario}.{k}": v for k, v in found.items()}
-        return figures | {
-            "planted_regression_caught": figures["regression.repeated.shuffled.worse"],
-            "honest_stage_called_worse": max(
-                figures[f"regression.{scenario}.honest.worse"] for scenario in PLANTED
-            ),
-        }, notes
-
-    def _planted(self, scenario: str) -> Found:
+        """Stage 2 as it is and with each fault, against sft1 and against each other."""
         arms = {
-            name: self.call("regression", self.profile, scenario, shuffled, self.quick)
-            for name, shuffled in (("honest", False), ("shuffled", True))
+            planted: self.call("regression", self.profile, planted, self.quick)
+            for planted in PLANTED
         }
         figures, notes = {}, {}
-        for name, arm in arms.items():
+        for planted, arm in arms.items():
             words = arm["words"]
-            notes[name] = {"steps": arm["steps"], **words}
-            figures |= {f"{name}.{m}": words[m]["change"] for m in LOWER_IS_BETTER}
-            figures[f"{name}.worse"] = float(words["answers"]["word"] == "worse")
-        scores = (arms[name]["scores"] for name in ("honest", "shuffled"))
-        return figures, notes | {"shuffled against honest": told(*scores)}
+            notes[planted] = {"steps": arm["steps"], **words}
+            for measure in LOWER_IS_BETTER:
+                change = words[measure]["change"]
+                figures[f"regression.{planted}.{measure}"] = change
+            figures[f"regression.{planted}.worse"] = float(
+                words["answers"]["word"] == "worse"
+            )
+            if planted != "honest":
+                notes[f"{planted} against honest"] = told(
+                    arms["honest"]["scores"], arm["scores"]
+                )
+        return figures | {
+            "planted_regression_caught": figures["regression.labels.worse"],
+            "honest_stage_called_worse": figures["regression.honest.worse"],
+        }, notes
 
     def leak(self) -> Found:
         """Items, paraphrases and other items before and after the leak."""

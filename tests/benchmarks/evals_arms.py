@@ -123,34 +123,34 @@ def credits(folder: str, name: str, number: int, batch_tokens: int) -> None:
     report_back({"credits": scored, "failed": len(results) - len(scored)})
 
 
-PLANTED = {"stage2": ("sft1", "stage2"), "repeated": ("sft1", "stage1")}
-"""Scenario -> the model a stage begins with, and the file whose answers it learns."""
+PLANTED = ("honest", "answers", "labels")
+"""What stage 2 learns from: its data, other questions' answers, shuffled labels."""
 
 
-def regression(
-    folder: str, profile: str, scenario: str, shuffled: bool, quick: bool
-) -> None:
-    """A stage of ``PLANTED`` with its answers, or with those of other questions."""
+def regression(folder: str, profile: str, planted: str, quick: bool) -> None:
+    """Stage 2 from sft1 as it is, or with one of the faults of ``PLANTED``."""
     cfg = load_profile(profile)
-    start, taught = PLANTED[scenario]
-    model, tokenizer = loaded(folder, start)
+    model, tokenizer = loaded(folder, "sft1")
     data = Path(folder) / "05_sft_data" / "instructions"
-    items = read_records(data / f"{taught}.jsonl", Instruction)[: 40 if quick else None]
+    items = read_records(data / "stage2.jsonl", Instruction)[: 40 if quick else None]
     heldout = read_records(data / "heldout.jsonl", Instruction)
     heldout = sft.fitting(tokenizer, heldout, cfg.sft.max_seq_len)
     heldout = spread(heldout, 40 if quick else None)
     before = _measures(model, tokenizer, cfg, heldout, quick)
-    if shuffled:
+    if planted == "answers":
         items = with_wrong_answers(items)
+    rows = sft.conversation_rows(tokenizer, items, cfg.sft.max_seq_len)
+    if planted == "labels":
+        rows = with_shuffled_labels(rows)
     found = tuning.train_sft(
         model,
         tokenizer,
-        sft.conversation_rows(tokenizer, items, cfg.sft.max_seq_len),
+        rows,
         cfg=cfg.sft,
         runtime=cfg.runtime,
         seed=0,
         learning_rate=cfg.sft.learning_rate_stage2,
-        num_epochs=1 if scenario == "repeated" else cfg.sft.num_epochs_stage2,
+        num_epochs=cfg.sft.num_epochs_stage2,
     )
     after = _measures(model, tokenizer, cfg, heldout, quick)
     report_back(
@@ -166,6 +166,17 @@ def with_wrong_answers(items: Sequence[Instruction]) -> list[Instruction]:
             item, messages=(*item.messages[:-1], items[place].messages[-1])
         )
         for item, place in zip(items, places, strict=True)
+    ]
+
+
+def with_shuffled_labels(rows: Sequence[sft.Row]) -> list[sft.Row]:
+    """The same rows and learnt places, the labels of all answers dealt out anew."""
+    learnt = [x for row in rows for x in row["labels"] if x != sft.IGNORED]
+    dealt = iter(learnt[place] for place in permuted_answers(len(learnt), seed=0))
+    return [
+        row
+        | {"labels": [x if x == sft.IGNORED else next(dealt) for x in row["labels"]]}
+        for row in rows
     ]
 
 
