@@ -76,13 +76,13 @@ class Bench:
         figures, notes = {}, {"batch_tokens_ours": self.batch_tokens}
         plans = {
             "sft2": ("mixed", 8 if self.quick else 66, 1 if self.quick else 5),
-            SMOLLM2: ("four", 2 if self.quick else 8, 1 if self.quick else 5),
+            SMOLLM2: ("four", 2 if self.quick else 24, 1 if self.quick else 5),
         }
         for name, (kind, number, rounds) in plans.items():
             found, said = self._against(name, kind, number, rounds)
             figures |= {f"{key}_{SHORT_NAMES[name]}": v for key, v in found.items()}
             notes[name] = said
-        whole = 4 if self.quick else 200
+        whole = 4 if self.quick else 1_000
         row = self.call("score", SMOLLM2, "ours", "four", whole, self.batch_tokens)
         notes["whole"] = {
             "items": whole,
