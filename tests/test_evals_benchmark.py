@@ -54,6 +54,21 @@ def test_every_answer_moves_and_none_is_lost():
     assert all(answer != f"a{i}" for i, answer in enumerate(answers))
 
 
+def test_labels_change_places_and_nothing_else_does():
+    rows = [
+        {"input_ids": [1, 2, 3], "labels": [-100, 2, 3], "task": "t"},
+        {"input_ids": [4, 5, 6, 7], "labels": [-100, -100, 6, 7]},
+    ]
+    moved = arms.with_shuffled_labels(rows)
+    assert [{**m, "labels": None} for m in moved] == [
+        {**r, "labels": None} for r in rows
+    ]
+    learnt = [x for m in moved for x in m["labels"] if x != -100]
+    assert sorted(learnt) == [2, 3, 6, 7]
+    assert all(now != was for now, was in zip(learnt, [2, 3, 6, 7], strict=True))
+    assert [x == -100 for x in moved[1]["labels"]] == [True, True, False, False]
+
+
 def rows(values):
     return [
         {"item": f"{i:03}", "value": v, "weight": 2.0} for i, v in enumerate(values)

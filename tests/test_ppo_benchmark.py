@@ -142,6 +142,14 @@ def test_the_price_of_kl_follows_the_kl():
     assert ppo_rivals.close_enough(4.39, 4.0) and not ppo_rivals.close_enough(3.5, 4.0)
 
 
+def test_updates_follow_the_kl():
+    assert ppo_rivals.next_updates(10, 4.0, 6.0) == 15
+    assert ppo_rivals.next_updates(10, 1.0, 9.0) == 20
+    assert ppo_rivals.next_updates(10, 9.0, 1.0) == 5
+    assert ppo_rivals.next_updates(10, 4.9, 5.0) == 11
+    assert ppo_rivals.next_updates(1, 5.0, 1.0) == 1
+
+
 def test_a_task_survives_the_way_to_another_process():
     cfg = load_profile("toy", {"ppo.num_updates": 24})
     values = ppo_rivals.new_task(
@@ -250,18 +258,22 @@ def test_a_run_without_the_second_judge_is_told_where_to_get_one(
 
 
 class StandIn(ppo_cpu.Bench):
-    """A benchmark whose runs are formulas: our KL is 1 / kl_coef, trl's is 5 nats."""
+    """Runs are formulas: our KL is updates / 10 kl_coef, trl's is 5 nats."""
 
     def __init__(self, folder):
         self.cfg = load_profile("toy", {"ppo.kl_coef": 0.1})
         self.policies, self.dtype, self.trained = folder, "float32", []
+        self.numbers = (0, 1)
 
     def contend(self, python, name, seed, keep, **ppo):
-        self.trained.append((name, ppo))
         policy = self.policy_of(name, seed)
-        policy.mkdir()
-        kl = 5.0 if name == "trl" else 1 / ppo.get("kl_coef", 0.1)
+        if not policy.exists():
+            self.trained.append((name, seed, ppo))
+            policy.mkdir()
+        kl = ppo["num_updates"] / 10 / ppo.get("kl_coef", 0.1)
+        kl = 5.0 if name == "trl" else kl
         (policy / "model.safetensors").write_text(str(kl))
+        return {"wall_s": 30.0 if name == "trl" else float(ppo["num_updates"])}
 
     def once(self, arm, policy, *args, also, **changes):
         kl = float((policy / "model.safetensors").read_text())
@@ -269,23 +281,32 @@ class StandIn(ppo_cpu.Bench):
         return gain | {"kl_nats": kl, "length_after": 9.0, "heldout_rm_gain": 0.1}
 
 
-def test_the_price_is_raised_until_the_kl_is_trls(tmp_path):
+def test_updates_or_price_are_changed_until_the_kl_is_trls(tmp_path):
     bench = StandIn(tmp_path)
     figures, notes = equal_kl(bench, {"ours": "python", "trl": "other"})
     length = {"num_updates": 10}
+    fewer, dearer = {"num_updates": 5}, {"kl_coef": 0.2, **length}
     assert bench.trained == [
-        ("ours", length),
-        ("trl", length),
-        ("ours_0.2", {"kl_coef": 0.2, **length}),
+        (name, seed, ppo)
+        for name, ppo in (
+            ("ours", length),
+            ("trl", length),
+            ("ours_num_updates_5", fewer),
+            ("ours_kl_coef_0.2", dearer),
+        )
+        for seed in (0, 1)
     ]
+    assert notes["num_updates_tried"] == {10: 10.0, 5: 5.0}
     assert notes["kl_coef_tried"] == {0.1: 10.0, 0.2: 5.0}
-    assert figures["gain_ours"] == 1.0
+    assert figures["gain_ours"] == 1.0 and figures["seconds_trl"] == 30.0
     assert figures["gain_over_trl_at_equal_kl"] == 0.0
-    assert notes["ppo.ptx_coef"] == 0 and notes["seeds"] == [0]
+    assert figures["kl_ours_at_equal_kl_by_price"] == 5.0
+    assert figures["seconds_ours_at_equal_kl"] == 5.0
+    assert notes["ppo.ptx_coef"] == 0 and notes["seeds"] == [0, 1]
 
 
 def test_without_trl_ours_is_measured_alone(tmp_path):
     bench = StandIn(tmp_path)
     figures, notes = equal_kl(bench, {"ours": "python"})
     assert figures["kl_ours"] == 10.0 and "trl" in notes
-    assert [name for name, _ in bench.trained] == ["ours"]
+    assert [name for name, *_ in bench.trained] == ["ours", "ours"]

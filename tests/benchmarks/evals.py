@@ -23,7 +23,7 @@ from finllm_utils.evals.exam import (
     rule_results,
 )
 from finllm_utils.profiles import load_profile
-from tests.benchmarks.evals_arms import LOWER_IS_BETTER, SMOLLM2, told
+from tests.benchmarks.evals_arms import LOWER_IS_BETTER, PLANTED, SMOLLM2, told
 from tests.benchmarks.evals_checks import bradley_terry_difference, false_alarms
 from tests.benchmarks.harness import alternate, call_in, print_table, timing
 from tests.benchmarks.runner import Found, course_options, publish, run_parts
@@ -64,13 +64,13 @@ class Bench:
         figures, notes = {}, {"batch_tokens_ours": self.batch_tokens}
         plans = {
             "sft2": ("mixed", 8 if self.quick else 66, 1 if self.quick else 5),
-            SMOLLM2: ("four", 2 if self.quick else 8, 1 if self.quick else 5),
+            SMOLLM2: ("four", 2 if self.quick else 24, 1 if self.quick else 5),
         }
         for name, (kind, number, rounds) in plans.items():
             found, said = self._against(name, kind, number, rounds)
             figures |= {f"{key}_{SHORT_NAMES[name]}": v for key, v in found.items()}
             notes[name] = said
-        whole = 4 if self.quick else 200
+        whole = 4 if self.quick else 1_000
         row = self.call("score", SMOLLM2, "ours", "four", whole, self.batch_tokens)
         notes["whole"] = {
             "items": whole,
@@ -135,30 +135,29 @@ class Bench:
         return figures | {"false_alarm_rate": max(rates.values())}, notes
 
     def planted_regression(self) -> Found:
-        """Stage 2 on wrong answers and on right ones, both against sft1."""
+        """Stage 2 as it is and with each fault, against sft1 and against each other."""
         arms = {
-            name: self.call("regression", self.profile, shuffled, self.quick)
-            for name, shuffled in (("honest", False), ("shuffled", True))
+            planted: self.call("regression", self.profile, planted, self.quick)
+            for planted in PLANTED
         }
-        worse = {
-            name: [m for m, one in arm["words"].items() if one["word"] == "worse"]
-            for name, arm in arms.items()
-        }
-        notes = {
-            name: {"steps": arm["steps"], **arm["words"]} for name, arm in arms.items()
-        }
-        notes["shuffled against honest"] = told(
-            arms["honest"]["scores"], arms["shuffled"]["scores"]
-        )
-        figures = {
-            f"regression.{name}.{measure}": arm["words"][measure]["change"]
-            for name, arm in arms.items()
-            for measure in LOWER_IS_BETTER
-        }
+        figures, notes = {}, {}
+        for planted, arm in arms.items():
+            words = arm["words"]
+            notes[planted] = {"steps": arm["steps"], **words}
+            for measure in LOWER_IS_BETTER:
+                change = words[measure]["change"]
+                figures[f"regression.{planted}.{measure}"] = change
+            figures[f"regression.{planted}.worse"] = float(
+                words["answers"]["word"] == "worse"
+            )
+            if planted != "honest":
+                notes[f"{planted} against honest"] = told(
+                    arms["honest"]["scores"], arm["scores"]
+                )
         return figures | {
-            "planted_regression_caught": float("answers" in worse["shuffled"]),
-            "honest_stage_called_worse": float("answers" in worse["honest"]),
-        }, notes | {"called worse": worse}  # fmt: skip
+            "planted_regression_caught": figures["regression.labels.worse"],
+            "honest_stage_called_worse": figures["regression.honest.worse"],
+        }, notes
 
     def leak(self) -> Found:
         """Items, paraphrases and other items before and after the leak."""

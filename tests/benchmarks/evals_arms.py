@@ -41,7 +41,7 @@ from tests.benchmarks.evals_checks import (
 from tests.benchmarks.harness import measured, report_back
 
 SMOLLM2 = "smollm2-135m"
-LEAK_EPOCHS, MAX_LEAK_ROUNDS = 10, 6
+LEAK_EPOCHS, MAX_LEAK_ROUNDS = 40, 5
 SOLVED = 0.95
 
 
@@ -123,8 +123,12 @@ def credits(folder: str, name: str, number: int, batch_tokens: int) -> None:
     report_back({"credits": scored, "failed": len(results) - len(scored)})
 
 
-def regression(folder: str, profile: str, shuffled: bool, quick: bool) -> None:
-    """Stage 2 from sft1, with its answers or with other questions' answers."""
+PLANTED = ("honest", "answers", "labels")
+"""What stage 2 learns from: its data, other questions' answers, shuffled labels."""
+
+
+def regression(folder: str, profile: str, planted: str, quick: bool) -> None:
+    """Stage 2 from sft1 as it is, or with one of the faults of ``PLANTED``."""
     cfg = load_profile(profile)
     model, tokenizer = loaded(folder, "sft1")
     data = Path(folder) / "05_sft_data" / "instructions"
@@ -133,12 +137,15 @@ def regression(folder: str, profile: str, shuffled: bool, quick: bool) -> None:
     heldout = sft.fitting(tokenizer, heldout, cfg.sft.max_seq_len)
     heldout = spread(heldout, 40 if quick else None)
     before = _measures(model, tokenizer, cfg, heldout, quick)
-    if shuffled:
+    if planted == "answers":
         items = with_wrong_answers(items)
+    rows = sft.conversation_rows(tokenizer, items, cfg.sft.max_seq_len)
+    if planted == "labels":
+        rows = with_shuffled_labels(rows)
     found = tuning.train_sft(
         model,
         tokenizer,
-        sft.conversation_rows(tokenizer, items, cfg.sft.max_seq_len),
+        rows,
         cfg=cfg.sft,
         runtime=cfg.runtime,
         seed=0,
@@ -159,6 +166,17 @@ def with_wrong_answers(items: Sequence[Instruction]) -> list[Instruction]:
             item, messages=(*item.messages[:-1], items[place].messages[-1])
         )
         for item, place in zip(items, places, strict=True)
+    ]
+
+
+def with_shuffled_labels(rows: Sequence[sft.Row]) -> list[sft.Row]:
+    """The same rows and learnt places, the labels of all answers dealt out anew."""
+    learnt = [x for row in rows for x in row["labels"] if x != sft.IGNORED]
+    dealt = iter(learnt[place] for place in permuted_answers(len(learnt), seed=0))
+    return [
+        row
+        | {"labels": [x if x == sft.IGNORED else next(dealt) for x in row["labels"]]}
+        for row in rows
     ]
 
 

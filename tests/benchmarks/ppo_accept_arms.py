@@ -5,8 +5,10 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from statistics import median
 
+from finllm_utils.annotation.judgements import read_judgements
 from finllm_utils.evals.acceptance import (
     REQUIRED,
     Acceptance,
@@ -16,15 +18,22 @@ from finllm_utils.evals.acceptance import (
 )
 from finllm_utils.evals.acceptance_run import collect, measures
 from finllm_utils.evals.acceptance_suite import course_suite
+from finllm_utils.evals.comparisons import (
+    build_comparisons,
+    outcomes,
+    read_answers,
+)
 from finllm_utils.evals.hacked import hacked_policy
+from finllm_utils.evals.ratings import good_same_bad
 from finllm_utils.model.load import load_model, load_tokenizer
 from finllm_utils.profiles import load_profile
 from finllm_utils.rlhf.stored_reward import load_reward
 from finllm_utils.runtime import resolve_device
-from tests.benchmarks.harness import report_back
+from tests.benchmarks.harness import REPOSITORY, report_back
 from tests.benchmarks.ppo_arms import chat_folder, judge_folder, prompts_of
 
 HACKED = "accept.hacked_rejected"
+RATED_SEED, RATED_PROMPTS = 7, 12  # as the recorded verdicts were asked
 COLUMNS = ("n", "before", "after", "low", "high", "finding")
 """Of a measure, as ``acceptance_table`` has them; low and high bound the difference."""
 
@@ -101,3 +110,27 @@ def summary(rows: Sequence[dict]) -> tuple[dict[str, float], dict[str, object]]:
         "hacked": [hacked["verdict"], hacked["grounds"]],
     }
     return figures | {HACKED: first["figures"][HACKED]}, notes
+
+
+def recorded_raters() -> tuple[dict[str, float], dict[str, object]]:
+    """How the recorded blind raters found PPO's answers beside those before it.
+
+    The answers are those of the toy course that ``data_samples/ratings/CARD.md`` names,
+    not of the policies of this run; ``rater_kind`` stands beside the figures.
+    """
+    folder = REPOSITORY / "data_samples" / "ratings"
+    answers = read_answers(folder / "course_answers.jsonl")
+    pairs = build_comparisons(
+        answers.prompts, answers.by_model, groups=answers.groups,
+        seed=RATED_SEED, num_prompts=RATED_PROMPTS,
+    )  # fmt: skip
+    verdicts = read_judgements(folder / "course.jsonl")
+    found = good_same_bad(outcomes(pairs, verdicts), "ppo", "sft2")
+    low, high = found.interval
+    figures = {
+        "accept.raters_preference": found.win_rate,
+        "accept.raters_preference_low": low,
+        "accept.raters_preference_high": high,
+    }
+    kinds = sorted({one.rater_kind for one in verdicts})
+    return figures, {"rater_kind": kinds, **asdict(found)}

@@ -6,10 +6,11 @@ compares episodes a second and memory. ``equal_kl`` trains longer with both and 
 the reward gained at the KL spent, on questions of the split ``valid``. Both are without
 pre-training text, which trl's trainer has not. ``seeds`` is 08 with three seeds,
 measured on ``test`` and by 07's second judge; ``accept`` gives 08's verdict on each of
-these policies. ``reward_model`` is 07 with three seeds beside the rules that never
-read. ``disclosure`` is the task of learning to disclose risks; ``baselines`` sets PPO
-beside other methods. It writes ``results/ppo_cpu.json``; ``--quick`` tries everything on
-a slice and writes nothing; ``--parts`` chooses.
+these policies, ``raters`` what recorded raters said of such answers. ``reward_model``
+is 07 with three seeds beside the rules that never read. ``disclosure`` is the task of
+learning to disclose risks; ``baselines`` sets PPO beside other methods. It writes
+``results/ppo_cpu.json``; ``--quick`` tries everything on a slice and writes nothing;
+``--parts`` chooses.
 
 Runs are processes of their own. What is finished is kept under ``runs/ppo-bench``,
 timed runs for the day and the machine only: the same command goes on where it was
@@ -45,7 +46,7 @@ from tests.benchmarks.harness import (
     say,
     today,
 )
-from tests.benchmarks.ppo_accept_arms import HACKED, summary
+from tests.benchmarks.ppo_accept_arms import HACKED, recorded_raters, summary
 from tests.benchmarks.ppo_arms import (
     chat_folder,
     judge_folder,
@@ -58,7 +59,8 @@ from tests.benchmarks.ppo_rivals import CONTENDERS, compared, new_task
 from tests.benchmarks.runner import Found, course_parser, publish, run_parts
 
 PARTS = (
-    "speed", "equal_kl", "seeds", "accept", "reward_model", "disclosure", "baselines",
+    "speed", "equal_kl", "seeds", "accept", "raters", "reward_model", "disclosure",
+    "baselines",
 )  # fmt: skip
 SEEDS = (0, 1, 2)
 KINDS = ("hard", "random", "values")
@@ -285,6 +287,10 @@ class Bench:
             rows.append(self.once(*asked, also=also))
         figures, notes = summary(rows)
         return figures, {"seeds": list(self.numbers), **notes}
+
+    def raters(self) -> Found:
+        """Recorded blind verdicts on the answers before and after PPO."""
+        return recorded_raters()
 
     def reward_model(self) -> Found:
         """07 with each seed on the course's test pairs, beside the rules."""

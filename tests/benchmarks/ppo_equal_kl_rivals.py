@@ -1,20 +1,29 @@
 """Ours beside trl's at equal KL: the part ``equal_kl`` of ``ppo_cpu`` and ``ppo_gpu``."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 from finllm_utils.files import file_digest
-from tests.benchmarks.ppo_rivals import CONTENDERS, close_enough, next_coef
+from tests.benchmarks.ppo_rivals import (
+    CONTENDERS,
+    close_enough,
+    next_coef,
+    next_updates,
+)
 from tests.benchmarks.runner import Found
 
 if TYPE_CHECKING:
     from tests.benchmarks.ppo_cpu import Bench
 
-SEEDS = (0,)  # a run of trl takes minutes
 KL_TRIES = 2
+KNOBS: dict[str, tuple[str, Callable]] = {
+    "num_updates": ("at_equal_kl", next_updates),
+    "kl_coef": ("at_equal_kl_by_price", next_coef),
+}
+"""What of ours is turned until the KL is trl's -> end of the keys, what to try next."""
 NO_RIVAL = "left out: its environment cannot be made here"
 NO_PTX = {"ppo.ptx_coef": 0.0}
 """trl's trainers have no pre-training text, so ours goes without beside them."""
@@ -23,47 +32,59 @@ NO_PTX = {"ppo.ptx_coef": 0.0}
 def equal_kl(bench: "Bench", pythons: Mapping[str, Path | str]) -> Found:
     """Gains of both, and of ours once its KL is trl's, on questions of ``valid``.
 
-    The price of KL is tuned on the first seed; ours is the one tuned because it takes
-    less time.
+    KL grows with the updates and falls with its price: each is tuned alone, on the
+    first seed. Ours is the one tuned because it takes less time.
     Args: pythons are the interpreters of the contenders that can run.
     """
     names = [name for name in CONTENDERS[:2] if name in pythons]
     how = {"num_updates": bench.rival_updates}
-    for seed in SEEDS:
-        for name in names:
-            bench.contend(pythons[name], name, seed, True, **how)
-    notes = {"seeds": list(SEEDS), "split": "valid", **how, **NO_PTX}
+    seconds = {
+        name: [
+            bench.contend(pythons[name], name, seed, True, **how)["wall_s"]
+            for seed in bench.numbers
+        ]
+        for name in names
+    }
+    notes = {"seeds": list(bench.numbers), "split": "valid", **how, **NO_PTX}
     if "trl" not in names:
         return _gained(bench, "ours"), notes | {"trl": NO_RIVAL}
     figures = _gained(bench, "ours") | _gained(bench, "trl")
-    tried = _tried(bench, how)
-    first, wanted = bench.cfg.ppo.kl_coef, _gain(bench, "trl", SEEDS[0])["kl_nats"]
-    coef = min(tried, key=lambda c: abs(tried[c] - wanted))
-    name = "ours" if coef == first else f"ours_{coef:.4g}"
-    for seed in SEEDS[1:] if name != "ours" else ():
-        bench.contend(sys.executable, name, seed, True, kl_coef=coef, **how)
-    matched = _gained(bench, name)
-    figures |= {
-        "gain_ours_at_equal_kl": matched[f"gain_{name}"],
-        "kl_ours_at_equal_kl": matched[f"kl_{name}"],
-        "gain_over_trl_at_equal_kl": matched[f"gain_{name}"] - figures["gain_trl"],
-    }
-    gains = {n: [_gain(bench, n, s) for s in SEEDS] for n in ("ours", "trl", name)}
-    notes |= {"kl_coef_tried": tried, "kl_coef_at_equal_kl": coef, "gains": gains}
-    return figures, notes
+    figures |= {f"seconds_{name}": median(found) for name, found in seconds.items()}
+    gains = {name: _gains(bench, name) for name in names}
+    for knob, (ending, _) in KNOBS.items():
+        name, tried, spent = _matched(bench, knob, how)
+        found, gains[name] = _gained(bench, name), _gains(bench, name)
+        figures |= {
+            f"gain_ours_{ending}": found[f"gain_{name}"],
+            f"kl_ours_{ending}": found[f"kl_{name}"],
+            f"seconds_ours_{ending}": spent,
+            f"gain_over_trl_{ending}": found[f"gain_{name}"] - figures["gain_trl"],
+        }
+        notes[f"{knob}_tried"] = tried
+    return figures, notes | {"gains": gains}
 
 
-def _tried(bench: "Bench", how: Mapping[str, int]) -> dict[float, float]:
-    """Our KL by its price, from the profile's on until it is trl's."""
-    seed, coef = SEEDS[0], bench.cfg.ppo.kl_coef
-    wanted = _gain(bench, "trl", seed)["kl_nats"]
-    tried = {coef: _gain(bench, "ours", seed)["kl_nats"]}
-    while not close_enough(tried[coef], wanted) and len(tried) <= KL_TRIES:
-        coef = next_coef(coef, tried[coef], wanted)
-        name = f"ours_{coef:.4g}"
-        bench.contend(sys.executable, name, seed, True, kl_coef=coef, **how)
-        tried[coef] = _gain(bench, name, seed)["kl_nats"]
-    return tried
+def _matched(
+    bench: "Bench", knob: str, how: Mapping[str, int]
+) -> tuple[str, dict[float, float], float]:
+    """The contender whose KL is nearest to trl's, KL by what was tried, its seconds."""
+    seed, value = bench.numbers[0], getattr(bench.cfg.ppo, knob)
+    value = how.get(knob, value)
+    wanted, names = _gain(bench, "trl", seed)["kl_nats"], {value: "ours"}
+    tried = {value: _gain(bench, "ours", seed)["kl_nats"]}
+    while not close_enough(tried[value], wanted) and len(tried) <= KL_TRIES:
+        value = KNOBS[knob][1](value, tried[value], wanted)
+        if value in tried:
+            break
+        names[value] = f"ours_{knob}_{value:.4g}"
+        bench.contend(sys.executable, names[value], seed, True, **{**how, knob: value})
+        tried[value] = _gain(bench, names[value], seed)["kl_nats"]
+    best = min(tried, key=lambda one: abs(tried[one] - wanted))
+    rows = [
+        bench.contend(sys.executable, names[best], seed, True, **{**how, knob: best})
+        for seed in bench.numbers
+    ]
+    return names[best], tried, median(row["wall_s"] for row in rows)
 
 
 def _gain(bench: "Bench", name: str, seed: int) -> dict[str, float]:
@@ -76,9 +97,13 @@ def _gain(bench: "Bench", name: str, seed: int) -> dict[str, float]:
     )  # fmt: skip
 
 
+def _gains(bench: "Bench", name: str) -> list[dict[str, float]]:
+    return [_gain(bench, name, seed) for seed in bench.numbers]
+
+
 def _gained(bench: "Bench", name: str) -> dict[str, float]:
     """Medians over the seeds; ``name`` ends every key."""
-    rows = [_gain(bench, name, seed) for seed in SEEDS]
+    rows = _gains(bench, name)
     figures = {
         f"{short}_{name}": median(row[key] for row in rows)
         for short, key in (

@@ -308,3 +308,14 @@ def next_coef(coef: float, kl: float, wanted: float) -> float:
     """
     factor = max(kl, 1e-3) / max(wanted, 1e-3)
     return coef * min(4.0, max(0.25, factor))
+
+
+def next_updates(updates: int, kl: float, wanted: float) -> int:
+    """The number of updates to try next: KL grows about as they do.
+
+    At most twice or half as many at once, and another number than before.
+    """
+    factor = min(2.0, max(0.5, max(wanted, 1e-3) / max(kl, 1e-3)))
+    step = 1 if wanted > kl else -1
+    found = round(updates * factor)
+    return max(1, found if found != updates else updates + step)
