@@ -73,14 +73,12 @@ def compare_run(
             "builds a band from two seeds or more",
         )
     differs = _differences(reference["settings"], settings)
-    others = [text for key, text in differs.items() if key not in TOKENIZER_KEYS]
     curves = {
         key: curve
-        for key, curve in reference["curves"].items()
-        if (is_same_text(key) or not TOKENIZER_KEYS & set(differs))
-        and any(key in row for row in rows)
+        for key, curve in applicable_curves(reference, settings).items()
+        if any(key in row for row in rows)
     }
-    if others or not curves:
+    if not curves:
         return _not_comparable(tuple(differs.values()))
     curves = {k: curve for k, curve in curves.items() if _reached(rows, k, curve)}
     if not curves:
@@ -93,6 +91,22 @@ def compare_run(
         found for key, curve in curves.items() if (found := _leaves(rows, key, curve))
     ]
     return _verdict(outside, curves, tuple(differs.values()))
+
+
+def applicable_curves(
+    reference: Mapping | None, settings: Mapping[str, object]
+) -> dict[str, Mapping]:
+    """Curves of a stored reference whose bands hold for a run with ``settings``.
+
+    None with other settings; with another tokenizer alone those in bits per byte.
+    """
+    if reference is None:
+        return {}
+    differs = set(_differences(reference["settings"], settings))
+    if differs - TOKENIZER_KEYS:
+        return {}
+    curves = reference["curves"].items()
+    return {key: curve for key, curve in curves if is_same_text(key) or not differs}
 
 
 def _reached(rows: Sequence[Row], key: str, curve: Mapping) -> bool:

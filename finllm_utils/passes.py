@@ -4,6 +4,9 @@
 to a cluster takes the place of ``launch.run`` here, with the same arguments.
 """
 
+import logging
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -13,14 +16,19 @@ from transformers import PreTrainedModel
 from finllm_utils import launch
 from finllm_utils.board import LiveBoard
 from finllm_utils.config import PretrainConfig, RuntimeConfig
+from finllm_utils.evals.monitor import Monitor, reference_course
 from finllm_utils.evals.pretrain_watch import WatchSettings, pretrain_watch
 from finllm_utils.files import atomic_folder
 from finllm_utils.model.embeddings import embedding_names
-from finllm_utils.model.load import load_tokenizer, save_model
+from finllm_utils.model.load import load_model, load_tokenizer, save_model
+from finllm_utils.runtime import resolve_device, resolve_dtype
 from finllm_utils.train import parallel, worker
 from finllm_utils.train.checkpoint import remove_checkpoints
 from finllm_utils.train.mixture import RowSampler
 from finllm_utils.train.pretrain import PretrainResult, pretrain
+
+log = logging.getLogger(__name__)
+MONITOR = "monitor"  # folder beside the model that a watched pass writes
 
 
 def train_saved(
@@ -34,6 +42,7 @@ def train_saved(
     seed: int,
     board: LiveBoard,
     watch: WatchSettings | None = None,
+    bands: Mapping[str, Mapping] | None = None,
     first_new_row: int = 0,
     peak_tflops: float = 0.0,
 ) -> PretrainResult | None:
@@ -44,6 +53,10 @@ def train_saved(
             and left as it is by several, which load their own.
         board: shows the pass, and its folder of the run gets the logs.
         watch: what scores the model as it goes; of several processes rank 0 does.
+            The scores, and the alarms they raise, are written beside ``out`` as
+            ``monitor`` when the pass ends (``evals.monitor``).
+        bands: curves of earlier runs, as ``compare_run.applicable_curves`` gives them,
+            which those scores should stay in.
         peak_tflops: of one device, for the MFU that several processes log; 0: none.
 
     Returns: None for a pass of no steps, whose ``out`` is the model as it was.
@@ -54,9 +67,11 @@ def train_saved(
     if cfg.num_steps and runtime.num_processes > 1:
         arguments |= {"peak_tflops": peak_tflops, "checkpoints": str(checkpoints)}
         arguments |= {"watch": asdict(watch) if watch else None}
+        arguments |= {"bands": dict(bands or {})}
         return _launched(arguments, start, out, bins, cfg, runtime, board)
     tokenizer, result = load_tokenizer(start), None
     if cfg.num_steps:
+        monitor = _monitor(watch, start, cfg, runtime, bands) if watch else None
         result = pretrain(
             model,
             bins,
@@ -64,14 +79,43 @@ def train_saved(
             runtime,
             embedding_names=embedding_names(model),
             on_log=board.update,
-            on_eval=pretrain_watch(tokenizer, watch, cfg.seq_len) if watch else None,
+            on_eval=monitor,
             checkpoints=checkpoints,
             **arguments,
         )
+        if monitor:
+            monitor.write(out.with_name(MONITOR))
     with atomic_folder(out) as folder:
         save_model(model, tokenizer, folder)
     remove_checkpoints(checkpoints)
     return result
+
+
+def _monitor(
+    watch: WatchSettings,
+    start: Path,
+    cfg: PretrainConfig,
+    runtime: RuntimeConfig,
+    bands: Mapping[str, Mapping] | None,
+) -> Monitor:
+    """A monitor that has scored ``start`` in the precision that a pass trains in.
+
+    It names its scores as the board and the references do. Alarms are logged at once.
+    """
+    probes = pretrain_watch(load_tokenizer(start), watch, cfg.seq_len).probes()
+    known = {probe.name for probe in probes}
+    course = reference_course(bands or {}, cfg.tokens_per_step)
+    checks = math.ceil(cfg.num_steps / cfg.eval_every) if cfg.eval_every else 1
+    monitor = Monitor(
+        probes,
+        num_checks=1 + checks,
+        expected={key: band for key, band in course.items() if key in known},
+        on_alarm=lambda alarm: log.warning("step %d: %s", alarm.step, alarm.text),
+        prefix="",
+    )
+    dtype, device = resolve_dtype(runtime.dtype), resolve_device(runtime.device)
+    monitor(0, load_model(start, dtype=dtype, device=device))
+    return monitor
 
 
 def _launched(
@@ -99,16 +143,19 @@ def _launched(
     return from_json(found, cfg, arguments["seed"])
 
 
-def in_process(*, watch: dict | None, **arguments: Any) -> dict:
-    """``worker.main`` in one of several processes, with a watch that rank 0 asks."""
-    scores = None
+def in_process(*, watch: dict | None, bands: dict[str, dict], **arguments: Any) -> dict:
+    """``worker.main`` in one of several processes, with a monitor that rank 0 asks."""
+    monitor = None
     if watch and parallel.current_world().leads:
-        window = arguments["pretrain_config"]["seq_len"]
-        tokenizer = load_tokenizer(arguments["tokenizer"])
-        scores = pretrain_watch(tokenizer, WatchSettings(**watch), window)
-    elif watch:
-        scores = _unasked
-    return worker.main(**arguments, on_eval=scores)
+        cfg = worker.section(PretrainConfig, arguments["pretrain_config"])
+        runtime = worker.section(RuntimeConfig, arguments["runtime_config"])
+        start = Path(arguments["model"])
+        monitor = _monitor(WatchSettings(**watch), start, cfg, runtime, bands)
+    scores = monitor or (_unasked if watch else None)
+    found = worker.main(**arguments, on_eval=scores)
+    if monitor:
+        monitor.write(Path(arguments["out"]).with_name(MONITOR))
+    return found
 
 
 def _unasked(step: int, model: PreTrainedModel) -> dict[str, float]:

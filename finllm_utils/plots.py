@@ -5,6 +5,7 @@ once: as the last expression of a cell.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,6 +16,7 @@ SIZE = (6.0, 3.5)
 DPI = 90
 GREY = "0.45"
 
+PANEL = (2.0, 2.2)  # inches, of several beside each other
 STYLES = ("--", ":", "-.", (0, (8, 3)))  # of baselines, in their order
 
 
@@ -203,6 +205,43 @@ def plot_scores(
     axes.set_xlabel(xlabel)
     axes.set_ylabel("share of documents (0-1)")
     axes.legend(fontsize=8)
+    return _finish(figure)
+
+
+class CoursePoint(Protocol):
+    """What ``plot_course`` asks of a monitor's reading."""
+
+    step: int
+    probe: str
+    value: float
+    standard_error: float
+    expected: tuple[float, float] | None
+
+
+def plot_course(
+    readings: Sequence[CoursePoint], *, xlabel: str, title: str = ""
+) -> Figure:
+    """Expected and actual course: a panel a probe, points with two standard errors.
+
+    The band is that of earlier runs, where there is one; the dashed line is the start.
+    """
+    probes = list(dict.fromkeys(reading.probe for reading in readings))
+    size = (PANEL[0] * max(2, len(probes)), PANEL[1])
+    figure, panels = plt.subplots(1, len(probes), figsize=size, dpi=DPI, squeeze=False)
+    for axes, probe in zip(panels[0], probes, strict=True):
+        own = [reading for reading in readings if reading.probe == probe]
+        banded = [reading for reading in own if reading.expected]
+        sides = list(zip(*(r.expected for r in banded), strict=True)) or ((), ())
+        axes.fill_between([r.step for r in banded], *sides, color="C1", alpha=0.25)
+        steps, values = [r.step for r in own], [r.value for r in own]
+        errors = [2 * r.standard_error for r in own]
+        axes.errorbar(steps, values, errors, marker="o", markersize=3, capsize=2)
+        axes.axhline(values[0], color=GREY, linestyle="--", linewidth=1)
+        axes.set_title(probe, fontsize=8)
+        axes.set_xlabel(xlabel, fontsize=8)
+        axes.tick_params(labelsize=7)
+    panels[0][0].set_ylabel("bits/byte, or share (0-1)", fontsize=8)
+    figure.suptitle(title, fontsize=10)
     return _finish(figure)
 
 

@@ -7,8 +7,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pytest
 
+from finllm_utils.evals.monitor import Reading
 from finllm_utils.plots import (
     plot_bits_per_byte,
+    plot_course,
     plot_curves,
     plot_distributions,
     plot_funnel,
@@ -75,6 +77,25 @@ def test_error_bars_span_the_interval():
     axes = FIGURES["bars"]().axes[0]
     low, high = axes.collections[0].get_segments()[0][:, 1]
     assert (low, high) == pytest.approx((0.9, 1.1))
+
+
+def test_a_course_shows_the_band_the_points_and_the_start():
+    rows = [("bpb/zh", 3.0, None), ("bpb/zh", 2.5, (2.0, 2.8)), ("score/x", 0.4, None)]
+    readings = [
+        Reading(
+            step=step, probe=probe, value=value, standard_error=0.1, num_items=8,
+            expected=expected,
+        )
+        for step, (probe, value, expected) in enumerate(rows)
+    ]  # fmt: skip
+    figure = plot_course(readings, xlabel="steps")
+    assert [axes.get_title() for axes in figure.axes] == ["bpb/zh", "score/x"]
+    left, right = figure.axes
+    band, errors = left.collections
+    assert set(band.get_paths()[0].vertices[:, 1]) == {2.0, 2.8}
+    assert errors.get_segments()[0][:, 1] == pytest.approx([2.8, 3.2])
+    assert left.get_lines()[-1].get_ydata() == [3.0, 3.0]
+    assert not right.collections[0].get_paths(), "no band where nobody has been"
 
 
 def test_different_domains_are_refused():

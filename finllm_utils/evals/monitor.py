@@ -6,8 +6,8 @@ check before, by more than chance explains; and for one that leaves the course w
 earlier runs took. How many comparisons a run makes is set beforehand and divides the
 level, so a run in which nothing happens stays silent with the stated probability.
 
-``Monitor`` is what ``pretrain`` takes as ``on_eval``. Tuning and PPO tell their
-callbacks a step and no model: ``monitor.watching(model)`` is that callback.
+``Monitor`` is what ``pretrain`` takes as ``on_eval`` and ``TaskWatch`` as ``also``. PPO
+tells its callback a step and no model: ``monitor.watching(model)`` is that callback.
 """
 
 import json
@@ -15,16 +15,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import NormalDist
 
 import numpy as np
+from scipy.special import stdtrit
 from transformers import LlamaForCausalLM
 
-from finllm_utils.files import atomic_file, write_json
+from finllm_utils.files import atomic_file, read_json, write_json
 from finllm_utils.intervals import Interval
 from finllm_utils.reference_runs import band_of
 
 START, BEFORE, COURSE = "start", "check before", "course of earlier runs"
+READINGS, ALARMS = "monitor.jsonl", "alarms.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,14 +80,19 @@ class Reading:
 class Monitor:
     """Call it with (step, model); it returns the scores and keeps all readings.
 
+    The limit is that of Student's t for the items of a probe, since few items estimate
+    their own error badly.
+
     Args:
         probes: the suites, by different names.
         num_checks: how often the run will call; it divides the level. Later calls
             still score, and are compared at the same level.
-        expected: a band a probe, as ``expected_course`` makes it.
+        expected: a band a probe, as ``expected_course`` or ``reference_course``
+            makes it.
         level: chance that a run in which no score changes raises any alarm against
             its start or the check before.
         on_alarm: is told of each alarm, for example to stop the run by raising.
+        prefix: put before a probe's name in what a call returns.
     Raises: ValueError for probes of one name, no probe, or a band of no probe.
     """
 
@@ -98,6 +104,7 @@ class Monitor:
         expected: Mapping[str, Mapping] | None = None,
         level: float = 0.05,
         on_alarm: Callable[[Alarm], None] | None = None,
+        prefix: str = "monitor/",
     ) -> None:
         names = [probe.name for probe in probes]
         if not names or len(set(names)) != len(names):
@@ -112,17 +119,17 @@ class Monitor:
         self.probes, self.expected = list(probes), dict(expected or {})
         self.readings: list[Reading] = []
         self.alarms: list[Alarm] = []
-        self._on_alarm = on_alarm
+        self._on_alarm, self._prefix = on_alarm, prefix
         comparisons = len(names) * (2 * (num_checks - 1) - 1)
-        self._limit = NormalDist().inv_cdf(1 - level / comparisons)  # one-sided
+        self._level = level / comparisons  # one-sided
         self._seen: dict[str, list[Scored]] = {name: [] for name in names}
 
     def __call__(self, step: int, model: LlamaForCausalLM) -> dict[str, float]:
-        """Scores ``model`` as it is after ``step``; ``monitor/<probe>`` to value."""
+        """Scores ``model`` as it is after ``step``; ``<prefix><probe>`` to value."""
         for probe in self.probes:
             self._check(step, probe, _checked(probe, probe.score(model)))
         return {
-            f"monitor/{reading.probe}": reading.value
+            f"{self._prefix}{reading.probe}": reading.value
             for reading in self.readings[-len(self.probes) :]
         }
 
@@ -159,9 +166,10 @@ class Monitor:
             self._compare(step, probe, seen[0], scored, START)
         if len(seen) > 1:
             self._compare(step, probe, seen[-1], scored, BEFORE)
-        if band and (text := _outside(probe, value, error * self._limit, band)):
+        slack = error * self._limit(scored)
+        if band and (text := _outside(probe, value, slack, band)):
             self._raise(Alarm(step=step, probe=probe.name, against=COURSE, text=text))
-        self._seen[probe.name] = [(seen or [scored])[0], scored]
+        self._seen[probe.name] = [seen[0], scored] if seen else [scored]
 
     def _compare(
         self, step: int, probe: Probe, old: Scored, new: Scored, against: str
@@ -170,13 +178,17 @@ class Monitor:
         start = _mean_and_error(self._seen[probe.name][0], None)[0]
         lost, error = _paired_loss(old, new, sign)
         excess = lost - probe.allowed_loss * abs(start)
-        if excess > self._limit * error and excess > 0:
+        if excess > self._limit(new) * error and excess > 0:
             text = (
                 f"{probe.name} is {lost:.4f} worse than at the {against} (standard "
                 f"error {error:.4f}, {len(new.values)} items, {probe.allowed_loss:.0%} "
                 "of the start allowed)"
             )
             self._raise(Alarm(step=step, probe=probe.name, against=against, text=text))
+
+    def _limit(self, scored: Scored) -> float:
+        """Standard errors that chance exceeds in one comparison of ``_level``."""
+        return float(stdtrit(len(scored.values) - 1, 1 - self._level))
 
     def _raise(self, alarm: Alarm) -> None:
         self.alarms.append(alarm)
@@ -185,9 +197,50 @@ class Monitor:
 
     def write(self, folder: Path) -> None:
         """``monitor.jsonl`` with a reading a line, ``alarms.json`` with the alarms."""
-        with atomic_file(Path(folder) / "monitor.jsonl") as handle:
+        with atomic_file(Path(folder) / READINGS) as handle:
             handle.writelines(_line(reading) for reading in self.readings)
-        write_json(Path(folder) / "alarms.json", [asdict(a) for a in self.alarms])
+        write_json(Path(folder) / ALARMS, [asdict(a) for a in self.alarms])
+
+
+def read_readings(folder: Path) -> list[Reading]:
+    """What a monitor that wrote into ``folder`` has read, in its order."""
+    lines = (Path(folder) / READINGS).read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [
+        Reading(**row | {"expected": row["expected"] and tuple(row["expected"])})
+        for row in rows
+    ]
+
+
+def read_alarms(folders: Mapping[str, Path]) -> list[str]:
+    """The alarms of several stages as sentences, each behind its stage and step.
+
+    A probe that alarms again in the same stage is told once, with how often.
+    Args: the folder that a monitor wrote into, by the stage's name.
+    """
+    told = []
+    for stage, folder in folders.items():
+        by_probe: dict[str, list[dict]] = {}
+        for alarm in read_json(Path(folder) / ALARMS):
+            by_probe.setdefault(alarm["probe"], []).append(alarm)
+        for first, *more in by_probe.values():
+            again = f"; {len(more)} more of this score" if more else ""
+            told.append(f"{stage}, step {first['step']}: {first['text']}{again}")
+    return told
+
+
+def reference_course(
+    curves: Mapping[str, Mapping], tokens_per_step: int
+) -> dict[str, dict]:
+    """Bands of a stored reference by step instead of tokens, for ``expected``.
+
+    Args: curves as ``compare_run.applicable_curves`` gives them. A pass tells its
+    ``on_eval`` step 0 after the first ``tokens_per_step``.
+    """
+    return {
+        key: {**curve, "tokens": [at / tokens_per_step - 1 for at in curve["tokens"]]}
+        for key, curve in curves.items()
+    }
 
 
 def expected_course(

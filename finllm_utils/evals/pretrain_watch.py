@@ -29,8 +29,9 @@ from finllm_utils.train.mixture import DOMAINS
 
 ONE_IN = 100
 NUM_DOCUMENTS = 8  # a domain
-MAX_CHARS = 800  # of each: watching must cost a few seconds at toy size
+MAX_CHARS = 800
 NUM_ITEMS = 32
+ALLOWED_LOSS = 0.02  # of bits per byte, before a monitor calls it a loss
 
 
 def is_kept_out(document_id: str, one_in: int = ONE_IN) -> bool:
@@ -56,9 +57,9 @@ def left_in(corpus: Path, domain: str) -> Iterator[Document]:
 
 
 class PretrainWatch:
-    """Give it to ``pretrain`` as ``on_eval``.
+    """Short texts and questions that no stage trains on; ``probes`` for a ``Monitor``.
 
-    Returns for each step ``bpb/<domain>`` and ``score/insurance_choice``, the share of
+    They are named ``bpb/<domain>`` and ``score/insurance_choice``, the share of
     four-way questions whose right answer is the likeliest (chance is 0.25).
     """
 
@@ -75,15 +76,6 @@ class PretrainWatch:
         self.items = items
         self._tokenizer, self._window = tokenizer, window
         self._batch_tokens = batch_tokens
-
-    def __call__(self, step: int, model: LlamaForCausalLM) -> dict[str, float]:
-        """Scores ``model`` as it is after ``step``."""
-        values = {
-            f"bpb/{domain}": self.text(domain, model).value for domain in self.documents
-        }
-        if self.items:
-            values["score/insurance_choice"] = self.choice(model).accuracy
-        return values
 
     def text(self, domain: str, model: LlamaForCausalLM) -> BitsPerByte:
         """Bits per byte on the watched documents of a domain."""
@@ -107,7 +99,7 @@ class PretrainWatch:
             batch_tokens=self._batch_tokens,
         )
 
-    def probes(self, allowed_loss: float) -> list[Probe]:
+    def probes(self, allowed_loss: float = ALLOWED_LOSS) -> list[Probe]:
         """What a ``Monitor`` reads from the same texts and questions.
 
         Args: allowed_loss is the share of bits per byte that a stage may cost.
@@ -146,15 +138,22 @@ class WatchSettings:
     """Longest option over shortest, less one."""
     seed: int
     """Chooses the questions."""
+    max_chars: int = MAX_CHARS
+    """Of each document: a check must cost little beside training."""
+    num_items: int = NUM_ITEMS
+    """Questions."""
 
     @classmethod
-    def of(cls, corpus: Path, cfg: EvalsConfig, seed: int) -> "WatchSettings":
-        """Those of a run."""
+    def of(
+        cls, corpus: Path, cfg: EvalsConfig, seed: int, **smaller: int
+    ) -> "WatchSettings":
+        """Those of a run; ``smaller`` names ``max_chars`` or ``num_items``."""
         return cls(
             corpus=str(corpus),
             batch_tokens=cfg.batch_tokens,
             choice_tolerance=cfg.choice_tolerance,
             seed=seed,
+            **smaller,
         )
 
 
@@ -170,12 +169,12 @@ def pretrain_watch(
         path = Path(settings.corpus) / f"{domain}.jsonl"
         found = kept_out(read_records(path, Document))
         documents[domain] = [
-            replace(d, text=d.text[:MAX_CHARS]) for d in found[:NUM_DOCUMENTS]
+            replace(d, text=d.text[: settings.max_chars]) for d in found[:NUM_DOCUMENTS]
         ]
     items = build_choice_items(
         insurance_questions("valid"),
         insurance_answers(),
-        NUM_ITEMS,
+        settings.num_items,
         settings.choice_tolerance,
         settings.seed,
     )

@@ -3,7 +3,7 @@
 Nats per answer token, comparable between models that share one tokenizer only.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
@@ -46,6 +46,8 @@ class TaskWatch:
     """Call it with a step: held-out nats by task go to ``history`` and to ``log``.
 
     One average hides a task that gets worse (XuanYuan3 watches each class of data).
+
+    Args: also is asked with (step, model) at the same steps, and its numbers logged.
     """
 
     def __init__(
@@ -57,9 +59,10 @@ class TaskWatch:
         per_task: int,
         batch_tokens: int,
         log: Callable[..., None],
+        also: Callable[[int, LlamaForCausalLM], Mapping[str, float]] | None = None,
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self.batch_tokens, self.log = batch_tokens, log
+        self.batch_tokens, self.log, self._also = batch_tokens, log, also
         self.history: dict[int, dict[str, float]] = {}
         groups: dict[str, list[Instruction]] = {}
         for item in instructions:
@@ -72,7 +75,8 @@ class TaskWatch:
             return
         scores = self._score()
         self.history[step] = nats_by_task(scores)
-        self.log(step, heldout_nats=mean_nats(scores))
+        more = self._also(step, self.model) if self._also else {}
+        self.log(step, heldout_nats=mean_nats(scores), **more)
 
     def now(self) -> dict[str, float]:
         """Nats per token of each task as the model is, for ``sft.rebalance``."""

@@ -5,6 +5,7 @@ checkpoint and ends in the same bits. Notebook 06 calls this.
 """
 
 import dataclasses
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -173,7 +174,8 @@ class ShareEveryEpoch(TrainerCallback):
 
     def on_epoch_begin(self, args, state, control, **kwargs) -> None:
         """Draws the epoch's rows."""
-        epoch = str(int(state.global_step // max(1, len_in_steps(self.rows, args))))
+        batch = args.per_device_train_batch_size, args.gradient_accumulation_steps
+        epoch = str(int(state.global_step // max(1, len_in_steps(self.rows, *batch))))
         if epoch not in self.known:
             self.known[epoch] = self.measure()
             write_json(self.path, self.known)
@@ -181,10 +183,17 @@ class ShareEveryEpoch(TrainerCallback):
         self.rows.draw(int(epoch), first, self.known[epoch])
 
 
-def len_in_steps(rows: PackedRows, args: TrainingArguments) -> int:
+def len_in_steps(rows: PackedRows, batch_size: int, accum_steps: int) -> int:
     """Optimiser steps of one epoch."""
-    forward = -(-len(rows) // args.per_device_train_batch_size)
-    return -(-forward // args.gradient_accumulation_steps)
+    forward = -(-len(rows) // batch_size)
+    return -(-forward // accum_steps)
+
+
+def num_looks(rows: Sequence[Row], cfg: SFTConfig, num_epochs: float) -> int:
+    """How often ``train_sft`` will call ``on_eval`` on ``rows`` after its start."""
+    packed = PackedRows(rows, cfg.max_seq_len, seed=0)
+    epoch = len_in_steps(packed, cfg.micro_batch_size, cfg.grad_accum_steps)
+    return math.ceil(math.ceil(num_epochs * epoch) / cfg.eval_every)
 
 
 def trl_config(

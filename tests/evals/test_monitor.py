@@ -14,6 +14,9 @@ from finllm_utils.evals.monitor import (
     Reading,
     Scored,
     expected_course,
+    read_alarms,
+    read_readings,
+    reference_course,
 )
 
 NUM_ITEMS = 64
@@ -141,6 +144,43 @@ def test_the_course_of_earlier_runs_is_a_band():
     assert fallen.readings[-1].expected is None  # beyond what anyone has run
 
 
+def test_a_stored_reference_gives_the_band_by_step():
+    """Tokens are those trained on after a step; 300 tokens a step, so 2 and 5."""
+    curve = {"tokens": [900, 1800], "low": [2.0, 1.0], "high": [3.0, 2.0]}
+    course = reference_course({"exam": curve}, tokens_per_step=300)
+    assert course["exam"]["tokens"] == [2, 5] and curve["tokens"] == [900, 1800]
+    high = probe_of(np.full((3, NUM_ITEMS), 2.5), lower_is_better=True)
+    monitor = Monitor([high], num_checks=3, expected=course)
+    for step, row in ((0, 0), (2, 1), (5, 2)):
+        monitor(step, row)
+    assert [r.expected for r in monitor.readings] == [None, (2, 3), (1, 2)]
+    assert [(a.step, a.against) for a in monitor.alarms] == [(5, COURSE)]
+
+
+def test_few_items_have_the_limit_of_students_t():
+    """Two checks of one probe are one comparison, at t(7, 0.95) = 1.895 errors.
+
+    The normal distribution would alarm at 1.645.
+    """
+    spread = np.array([1.0, -1.0] * 4)
+    error = spread.std(ddof=1) / math.sqrt(8)
+    for errors, alarms in ((1.8, 0), (2.0, 1)):
+        lost = errors * error + spread
+        monitor = Monitor([probe_of([np.zeros(8), -lost])], num_checks=2)
+        for step in (0, 1):
+            monitor(step, step)
+        assert len(monitor.alarms) == alarms
+
+
+def test_silence_holds_for_eight_items():
+    """1,000 runs of five checks with normal noise in eight items: 5% may alarm."""
+    random = np.random.default_rng(0)
+    loud = 0
+    for _ in range(1_000):
+        loud += bool(run_of(random.normal(size=(5, 8))).alarms)
+    assert loud <= 1_000 * (0.05 + 2 * 0.007)
+
+
 def test_an_alarm_can_stop_the_run():
     def stop(alarm: Alarm) -> None:
         raise RuntimeError(alarm.text)
@@ -171,6 +211,37 @@ def test_written_readings_and_alarms(tmp_path):
     lines = (tmp_path / "monitor.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 1]
     assert json.loads((tmp_path / "alarms.json").read_text())[0]["against"] == START
+
+
+def test_readings_come_back_as_they_were(tmp_path):
+    band = {"tokens": [0, 1], "low": [0.0, 0.0], "high": [1.0, 1.0]}
+    probe = probe_of([credits(0.9), credits(0.1)])
+    monitor = Monitor([probe], num_checks=2, expected={"exam": band})
+    for step in (0, 1, 7):
+        monitor(step, min(step, 1))
+    monitor.write(tmp_path)
+    assert read_readings(tmp_path) == monitor.readings
+    assert [r.expected for r in monitor.readings] == [(0, 1), (0, 1), None]
+
+
+def test_alarms_of_stages_are_told_with_stage_and_step(tmp_path):
+    folders = {name: tmp_path / name for name in ("sft", "quiet", "ppo")}
+    for name, after in (("sft", 0.2), ("quiet", 0.9), ("ppo", 0.1)):
+        run_of([credits(0.9), credits(after), credits(after)]).write(folders[name])
+    sft, ppo = read_alarms(folders)
+    assert sft.startswith("sft, step 1: exam is 0.7031 worse than at the start (")
+    assert sft.endswith("allowed); 1 more of this score"), "step 2, against the start"
+    assert ppo.startswith("ppo, step 1: exam is 0.7969 worse")
+    run_of([credits(0.9), credits(0.2)]).write(folders["sft"])
+    assert read_alarms({"a": folders["sft"]})[0].endswith("allowed)")
+    assert read_alarms({}) == []
+    with pytest.raises(FileNotFoundError):
+        read_alarms({"absent": tmp_path / "absent"})
+
+
+def test_names_in_what_a_call_returns():
+    monitor = Monitor([probe_of([credits(0.5)])], num_checks=2, prefix="")
+    assert monitor(0, 0) == {"exam": 0.5}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 from finllm_utils import launch
 from finllm_utils.board import LiveBoard
 from finllm_utils.config import PretrainConfig
+from finllm_utils.evals.monitor import read_alarms, read_readings
 from finllm_utils.evals.pretrain_watch import WatchSettings
 from finllm_utils.model.load import load_model, load_tokenizer, save_model
 from finllm_utils.passes import train_saved
@@ -208,7 +209,12 @@ def test_a_setting_trains_on_two_processes_and_saves_a_model(bins, watch, tmp_pa
     points = ((0.0, 0.5, 0.0), (1.0, 0.6, 0.0))
     changes = {"mixture_points": points, "tokens": 8 * 256, "eval_every": 4}
     cfg = dataclasses.replace(tiny.CFG, **changes)
-    found, scores = {}, {}
+    found, scores, readings = {}, {}, {}
+    train_saved(
+        load_model(start), start, tmp_path / "unwatched", bins, cfg, tiny.FLOAT32,
+        seed=0, board=LiveBoard(notebook=False),
+    )  # fmt: skip
+    bands = {"bpb/english": {"tokens": [0, 9999], "low": [0, 0], "high": [1, 1]}}
     for size in (1, 2):
         runtime = dataclasses.replace(tiny.FLOAT32, num_processes=size)
         out = tmp_path / f"on_{size}" / "out"
@@ -217,7 +223,12 @@ def test_a_setting_trains_on_two_processes_and_saves_a_model(bins, watch, tmp_pa
         found[size] = train_saved(
             load_model(start), start, out, bins, cfg, runtime,
             seed=0, board=board, watch=watch, peak_tflops=1.0,
+            bands=bands | {"loss": bands["bpb/english"]},
         )  # fmt: skip
+        readings[size] = read_readings(out.with_name("monitor"))
+        (told,) = read_alarms({"s": out.with_name("monitor")})
+        assert told.startswith("s, step 0: bpb/english") and "0.0000 to 1.0000" in told
+        assert told.endswith("; 2 more of this score")
         scores[size] = [
             {k: v for k, v in row.items() if k.startswith(("bpb/", "score/"))}
             for row in board.rows
@@ -231,12 +242,19 @@ def test_a_setting_trains_on_two_processes_and_saves_a_model(bins, watch, tmp_pa
     assert two.plan.drawn_share() == one.plan.drawn_share()
     models = [load_model(tmp_path / f"on_{size}" / "out") for size in (1, 2)]
     close(*(model.state_dict() for model in models))
+    unwatched = load_model(tmp_path / "unwatched").state_dict()
+    assert all(torch.equal(w, unwatched[n]) for n, w in models[0].state_dict().items())
     path = tmp_path / "on_2" / "metrics.jsonl"
     lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     assert [line["step"] for line in lines] == [0, 3, 7] and lines[-1]["s/mfu"] > 0
     assert [len(row) for row in scores[2]] == [0, 5, 5], "four domains and a task"
     for alone, shared in zip(scores[1], scores[2], strict=True):
         assert shared == pytest.approx(alone, rel=1e-4)
+    assert [r.step for r in readings[1][::5]] == [0, 3, 7], "the start, then the looks"
+    assert readings[1][5].value == scores[1][1]["bpb/general_zh"]
+    for alone, shared in zip(readings[1], readings[2], strict=True):
+        assert (alone.step, alone.probe) == (shared.step, shared.probe)
+        assert shared.value == pytest.approx(alone.value, rel=1e-4)
     assert scores[2][2]["bpb/english"] != scores[2][1]["bpb/english"]
 
 

@@ -251,3 +251,19 @@ def test_watch_scores_each_step_once(tokenizer):
     assert len(watch.items) == 3
     assert logged == [0, 5]
     assert watch.curves(["a"])["a"][0] == [0, 5]
+
+
+def test_a_watch_asks_what_stands_beside_it_with_the_model_of_the_moment(tokenizer):
+    asked, logged = [], []
+    first, second = tiny_model(), tiny_model()
+    watch = TaskWatch(
+        first, tokenizer, [item("一", "二三", task="a")], per_task=1, batch_tokens=64,
+        log=lambda step, **values: logged.append((step, sorted(values))),
+        also=lambda step, model: asked.append((step, model)) or {"monitor/x": 1.0},
+    )  # fmt: skip
+    watch(0)
+    watch.model = second
+    watch(0)
+    watch(3)
+    assert [(step, model is second) for step, model in asked] == [(0, False), (3, True)]
+    assert logged == [(step, ["heldout_nats", "monitor/x"]) for step in (0, 3)]

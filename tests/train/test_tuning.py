@@ -6,12 +6,17 @@ import json
 import pytest
 import torch
 
+from finllm_utils.evals.choice import ChoiceItem
+from finllm_utils.evals.monitor import Monitor
+from finllm_utils.evals.pretrain_watch import PretrainWatch
 from finllm_utils.model.load import load_model, save_model
+from finllm_utils.records import Document
 from finllm_utils.train.answer_scores import TaskWatch, mean_nats, score_answers
 from finllm_utils.train.sft import IGNORED, TEXT, conversation_rows
 from finllm_utils.train.tuning import (
     AnswerTrainer,
     model_to_tune,
+    num_looks,
     plain_model,
     save_tuned,
     train_sft,
@@ -155,6 +160,36 @@ def test_drawn_rows_have_the_new_shares_and_the_old_number():
     assert sorted(sum((r["input_ids"] for r in packed.packed), [])) == sorted(
         sum((r["input_ids"] for r in rows), [])
     )
+
+
+@pytest.mark.parametrize(("epochs", "every"), [(1.5, 4), (2, 3), (3, 100)])
+def test_looks_are_counted_before_they_happen(tokenizer, epochs, every):
+    looked = []
+    changes = {"eval_every": every, "micro_batch_size": 1, "grad_accum_steps": 2}
+    tuned(tokenizer, epochs=epochs, on_eval=looked.append, **changes)
+    cfg = dataclasses.replace(CFG, **changes)
+    rows = conversation_rows(tokenizer, ITEMS, cfg.max_seq_len)
+    assert num_looks(rows, cfg, epochs) == len(looked) - 1 > 0, "the start is not one"
+
+
+def test_a_monitored_run_ends_in_the_same_bits(tokenizer):
+    """Scored by a monitor at every step, with noise on the embeddings at work."""
+    texts = [Document(id=f"kept_out/{n}", text=t, source="s", domain="english")
+             for n, t in enumerate(("一二三", "四五六"))]  # fmt: skip
+    items = [ChoiceItem(n, n, ("一", "二", "三", "四"), 0) for n in "五六"]
+    watch = PretrainWatch(
+        tokenizer, {"english": texts}, items, window=12, batch_tokens=64
+    )
+    monitor = Monitor(watch.probes(), num_checks=40)
+    plain, _ = tuned(tokenizer, neftune_alpha=5.0)
+    model = tiny_model()
+    tasks = TaskWatch(
+        model, tokenizer, ITEMS[:3], per_task=2, batch_tokens=64,
+        log=lambda *a, **k: None, also=monitor,
+    )  # fmt: skip
+    tuned(tokenizer, model, neftune_alpha=5.0, on_eval=tasks, eval_every=1)
+    assert len({r.step for r in monitor.readings}) == len(tasks.history) > 2
+    assert same(plain, model)
 
 
 def test_class_losses_are_asked_each_epoch_and_kept(tokenizer, tmp_path):
