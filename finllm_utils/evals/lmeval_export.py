@@ -14,6 +14,7 @@ the last turn only, so there is no history to give either.
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,7 +166,7 @@ class ExportedSuite:
 
 
 def exported_items(cfg: EvalsConfig, seed: int) -> dict[str, Sequence[Item]]:
-    """The items that ``suites.course_suites`` asks, and the held-out text by domain.
+    """The items of ``suites.course_suites``, and the documents of ``course_plan``.
 
     Left out: dialogues.
     """
@@ -301,7 +302,7 @@ def _command(folder: Path, tasks: str, model_args: str, chat: bool) -> str:
     return (
         "HF_HUB_OFFLINE=1 lm_eval --model hf \\\n"
         f"  --model_args pretrained=MODEL,dtype=float32{model_args} --batch_size 8 \\\n"
-        f"  --include_path {folder} --tasks {tasks}{turn}"
+        f"  --include_path {shlex.quote(str(folder))} --tasks {tasks}{turn}"
     )
 
 
@@ -327,7 +328,11 @@ folder; the data paths in the YAML files are absolute, so export anew after movi
 - Multiple choice: prompt and answers are byte for byte those of FinLLM, and so are the
   log-likelihoods. Of exactly equal ones lm-eval takes the first; FinLLM shares the
   credit. An answer to a multiple item is a set of letters closed by a line break.
-- `acc_norm` divides by characters, which is FinLLM's score of insurance answers.
+- `acc_norm` divides by characters, which is FinLLM's score of insurance answers. Their
+  questions, outside a chat turn, begin with BOS in FinLLM; in lm-eval they do where the
+  tokenizer sets one by itself, and elsewhere the figure is another.
+- FinLLM's report card asks a model that was taught to chat everything but text in its
+  chat template: export with `asking=CHAT, prompt="chat"` to check such a card.
 - Text: `add_bos_token=False` keeps lm-eval, which sets a BOS itself, from reading two.
   FinLLM cuts a document into windows that each begin with BOS, lm-eval lets later
   windows begin with the last token of the one before. Documents that fit into a window

@@ -11,9 +11,19 @@ from pathlib import Path
 import pytest
 
 from finllm_utils.evals.bits_per_byte import bits_per_byte
+from finllm_utils.evals.exam import read_exam
+from finllm_utils.evals.exam_run import ask_exam
 from finllm_utils.evals.exam_scoring import CHAT
+from finllm_utils.evals.following import spread
+from finllm_utils.evals.hallucination_suite import (
+    exam_items,
+    hallucination_exam,
+    hallucination_suite,
+)
 from finllm_utils.evals.lmeval_export import export_tasks, exported_items
 from finllm_utils.evals.local_models import LocalModel, load_folder
+from finllm_utils.evals.stability import read_paraphrases
+from finllm_utils.evals.stability_suite import stability_suite
 from tests.evals.tiny import TEMPLATE
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed (extra dev)")
@@ -54,23 +64,31 @@ def export_for_chat(folder, items, cfg):
     )
 
 
+@pytest.mark.slow  # a process of its own imports torch and lm-eval
 def test_the_printed_command_gives_our_figures(tmp_path):
-    names = ("exam", "stability", "hallucination")
-    cfg = replace(SMALL, num_exam_items=8)
-    items = exported_items(cfg, seed=0)
-    made = export_for_chat(tmp_path / "tasks", {n: items[n] for n in names}, cfg)
+    exam = spread(read_exam(), 8)
+    items = {
+        "exam": exam,
+        "stability": spread(read_paraphrases(), 3),
+        "hallucination": exam_items(hallucination_exam(8, seed=0)),
+    }
+    cfg = replace(SMALL, max_exam_tokens=4)
+    made = export_for_chat(tmp_path / "my tasks", items, cfg)
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = TEMPLATE
     for part in (byte_model(context=4096), tokenizer):
         part.save_pretrained(tmp_path / "tiny")
 
-    (command,) = printed_commands(tmp_path / "tasks")
+    (command,) = printed_commands(tmp_path / "my tasks")
     results, printed = run_printed(command, tmp_path / "tiny", tmp_path)
     model = LocalModel("tiny", *load_folder(tmp_path / "tiny", None))
-    ours = {name: credit(course_suites(cfg)[name].run(model)) for name in names}
-    assert {n: figure(made[n], results) for n in names} == pytest.approx(ours)
-    assert 0 < ours["exam"] < 1
-    assert f"{ours['exam']:.4f}" in printed
+    ours = {
+        "exam": credit(ask_exam(model, exam, batch_tokens=4096)),
+        "stability": credit(stability_suite(3, 4).run(model)),
+        "hallucination": credit(hallucination_suite(8, 4, seed=0).run(model)),
+    }
+    assert {n: figure(made[n], results) for n in ours} == pytest.approx(ours)
+    assert 0 < ours["exam"] < 1 and "|finllm_stability" in printed
 
 
 @pytest.mark.course
