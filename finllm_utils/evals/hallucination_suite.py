@@ -29,6 +29,7 @@ from finllm_utils.evals.item_results import ItemResult
 from finllm_utils.evals.prompts import Asked, Mark, run_suite, user_prompt
 from finllm_utils.evals.suite import Suite
 
+HallucinationItem = StatutePrompt | Question | Passage
 INVENTED = "invented"
 """How the detail of an item begins when the answer made something up."""
 
@@ -52,39 +53,57 @@ def hallucination_exam(number: int, seed: int) -> Exam:
     )
 
 
+def exam_items(exam: Exam) -> list[HallucinationItem]:
+    """All that the exam asks, in the order of the suite."""
+    return [*exam.statutes, *exam.questions, *exam.passages]
+
+
+def item_id(item: HallucinationItem) -> str:
+    """The item's id; a statute prompt is known by its article."""
+    if isinstance(item, StatutePrompt):
+        return f"statute/{item.article.law}/{item.article.number}"
+    return item.id
+
+
+def part_of(item: HallucinationItem) -> str:
+    """Its part of the exam: statute, answerable, lacking or passage."""
+    if isinstance(item, Question):
+        return "answerable" if item.answerable else "lacking"
+    return "statute" if isinstance(item, StatutePrompt) else "passage"
+
+
+def mark_answer(
+    item: HallucinationItem, answer: str, *, book: ArticleBook, refusals: Sequence[str]
+) -> Mark:
+    """What the answer is worth.
+
+    Args: refusals as in ``Question.marks``; they change the detail, never the credit.
+    """
+    if isinstance(item, StatutePrompt):
+        return _statute_mark(item, book, answer)
+    if isinstance(item, Question):
+        return _question_mark(item, refusals, answer)
+    return _passage_mark(item, answer)
+
+
 def asked_items(exam: Exam) -> list[Asked]:
     """Every item of the exam with what marks an answer; the group is its part."""
-    refusals = refusals_of(exam.questions)
-    found = [
+    known = {"book": exam.book, "refusals": refusals_of(exam.questions)}
+    return [
         Asked(
-            user_prompt(
-                f"statute/{item.article.law}/{item.article.number}", item.prompt
-            ),
-            partial(_statute_mark, item, exam.book),
-            "statute",
-            f"《{item.article.law}》{item.article.number}",
+            user_prompt(item_id(item), item.prompt),
+            partial(mark_answer, item, **known),
+            part_of(item),
+            _expected(item),
         )
-        for item in exam.statutes
+        for item in exam_items(exam)
     ]
-    found += [
-        Asked(
-            user_prompt(item.id, item.prompt),
-            partial(_question_mark, item, refusals),
-            "answerable" if item.answerable else "lacking",
-            item.reference,
-        )
-        for item in exam.questions
-    ]
-    found += [
-        Asked(
-            user_prompt(item.id, item.prompt),
-            partial(_passage_mark, item),
-            "passage",
-            item.reference,
-        )
-        for item in exam.passages
-    ]
-    return found
+
+
+def _expected(item: HallucinationItem) -> str:
+    if isinstance(item, StatutePrompt):
+        return f"《{item.article.law}》{item.article.number}"
+    return item.reference
 
 
 def _statute_mark(item: StatutePrompt, book: ArticleBook, answer: str) -> Mark:

@@ -3,15 +3,20 @@
 Choices become ``multiple_choice``: same prompt byte for byte, nothing between prompt
 and answer, so every log-likelihood is that of ``exam_scoring``. A set of letters is one
 of the choices. Held-out text becomes ``loglikelihood_rolling``; what a program verifies
-becomes ``generate_until`` with the verdicts of ``lmeval_results``. Not exported:
-dialogues, since lm-eval asks one turn only; stability, a measure of several answers
-together; hallucination, whose check needs the law base.
+becomes ``generate_until`` with the verdicts of ``lmeval_results``. Stability is one
+figure of all answers: each wording is a request, and an aggregation of ours compares
+them.
+
+Not exported: dialogues. In ``multiturn`` the model hears its own earlier answers, while
+lm-eval fixes every request before it asks the first one. The items hold a reference for
+the last turn only, so there is no history to give either.
 """
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from finllm_utils.config import EvalsConfig
@@ -22,30 +27,35 @@ from finllm_utils.corpora.splits import (
     insurance_questions,
 )
 from finllm_utils.evals.answer_selection import SelectionItem, selection_items
-from finllm_utils.evals.bits_per_byte import heldout_texts, spread_sample
-from finllm_utils.evals.choice import PROMPTS, ChoiceItem, build_choice_items
-from finllm_utils.evals.exam import (
-    continuations,
-    exam_fault,
-    legal_answers,
-    read_exam,
-)
+from finllm_utils.evals.bits_per_byte import spread_sample
+from finllm_utils.evals.choice import ChoiceItem, build_choice_items
+from finllm_utils.evals.exam import read_exam
 from finllm_utils.evals.exam_scoring import PLAIN, Asking
 from finllm_utils.evals.following import FollowingItem, read_following, spread
+from finllm_utils.evals.hallucination import Passage, Question, StatutePrompt
+from finllm_utils.evals.hallucination_suite import exam_items, hallucination_exam
+from finllm_utils.evals.lmeval_rows import Item, in_chat, task_rows
 from finllm_utils.evals.numeric_suite import NumericItem, numeric_items
 from finllm_utils.evals.safety import SafetyItem, read_prompts
+from finllm_utils.evals.stability import ParaphraseGroup, read_paraphrases
 from finllm_utils.evals.statute_exam import FORMS, statute_exam
 from finllm_utils.evals.suites import MAX_CANDIDATE_CHARS
 from finllm_utils.files import atomic_file
 from finllm_utils.records import Document, ExamItem
 
-Written = FollowingItem | NumericItem | SafetyItem
-Item = ExamItem | ChoiceItem | SelectionItem | Document | Written
 PREFIX = "finllm_"
 RESULTS_FILE = "finllm_results.py"
 _RESULTS = '''"""Called by lm-eval with each answer; FinLLM must be installed."""
 
-from finllm_utils.evals.lmeval_results import following, numeric, safety, selection
+from finllm_utils.evals.lmeval_results import (
+    following,
+    hallucination,
+    numeric,
+    safety,
+    selection,
+    stability,
+    stability_mean,
+)
 '''
 _HEAD = """\
 task: {name}
@@ -77,7 +87,11 @@ generation_kwargs:
   do_sample: false
   max_gen_toks: {max_new_tokens}
 """
-_PROCESS = f"process_results: !function {Path(RESULTS_FILE).stem}.{{name}}\n"
+_FUNCTION = f"!function {Path(RESULTS_FILE).stem}."
+
+
+def _judged(body: str, name: str) -> str:
+    return f"{body}process_results: {_FUNCTION}{name}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,35 +101,51 @@ class _Kind:
     body: str
     metrics: tuple[str, ...]
     same_as: str
-    chat: bool = False
+    model_args: str = ""
+    """Added to ``--model_args``."""
 
 
+_HALLUCINATION = _Kind(
+    _judged(_WRITING, "hallucination"),
+    ("right", "invented"),
+    "hallucination_suite.hallucination_suite, share_invented",
+)
 KINDS = {
     ExamItem: _Kind(_CHOICE, ("acc",), 'exam_scoring.score_exam, form="letters"'),
     ChoiceItem: _Kind(_CHOICE, ("acc_norm", "acc"), "choice.choice_accuracy"),
     SelectionItem: _Kind(
-        _CHOICE + _PROCESS.format(name="selection"),
+        _judged(_CHOICE, "selection"),
         ("hit_at_1", "reciprocal_rank"),
         "answer_selection.selection_results",
     ),
-    Document: _Kind(_ROLLING, ("bits_per_byte",), "bits_per_byte.bits_per_byte"),
+    Document: _Kind(
+        _ROLLING,
+        ("bits_per_byte",),
+        "bits_per_byte.bits_per_byte",
+        model_args=",add_bos_token=False",  # lm-eval sets a BOS of its own before text
+    ),
     FollowingItem: _Kind(
-        _WRITING + _PROCESS.format(name="following"),
-        ("kept",),
-        "following.following_share",
-        chat=True,
+        _judged(_WRITING, "following"), ("kept",), "following.following_share"
     ),
     NumericItem: _Kind(
-        _WRITING + _PROCESS.format(name="numeric"),
-        ("right",),
-        "numeric_suite.NumericItem.mark",
-        chat=True,
+        _judged(_WRITING, "numeric"), ("right",), "numeric_suite.NumericItem.mark"
     ),
-    SafetyItem: _Kind(
-        _WRITING + _PROCESS.format(name="safety"), ("safe",), "safety.safety", chat=True
+    SafetyItem: _Kind(_judged(_WRITING, "safety"), ("safe",), "safety.safety"),
+    ParaphraseGroup: _Kind(
+        _judged(_WRITING, "stability"),
+        ("stability",),
+        "stability_suite.stability_results",
     ),
+    StatutePrompt: _HALLUCINATION,
+    Question: _HALLUCINATION,
+    Passage: _HALLUCINATION,
 }
-_LOWER_IS_BETTER = {"bits_per_byte"}
+_LOWER_IS_BETTER = {"bits_per_byte", "invented"}
+_AGGREGATIONS = {
+    "bits_per_byte": "bits_per_byte",
+    "stability": f"{_FUNCTION}stability_mean",
+}
+"""Of the figures that are no mean over requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +156,8 @@ class ExportedSuite:
     tasks: tuple[str, ...]
     num_items: int
     kind: _Kind
+    chat: bool
+    """Whether it is asked in the model's chat template."""
 
     @property
     def name(self) -> str:
@@ -134,9 +166,9 @@ class ExportedSuite:
 
 
 def exported_items(cfg: EvalsConfig, seed: int) -> dict[str, Sequence[Item]]:
-    """The items that ``suites.course_suites`` asks, and the held-out text by domain.
+    """The items of ``suites.course_suites``, and the documents of ``course_plan``.
 
-    Left out: dialogues, stability and hallucination.
+    Left out: dialogues.
     """
     questions, answers = insurance_questions("test"), insurance_answers()
     number = cfg.num_suite_items
@@ -147,7 +179,7 @@ def exported_items(cfg: EvalsConfig, seed: int) -> dict[str, Sequence[Item]]:
         )
     for domain in HELDOUT_DOMAINS:
         documents = heldout_documents(domain)
-        found[f"text_{domain}"] = spread_sample(documents, cfg.max_documents)
+        found[f"text_{domain}"] = spread_sample(documents, cfg.num_curve_documents)
     return found | {
         "choice": build_choice_items(
             questions, answers, number, cfg.choice_tolerance, seed
@@ -163,6 +195,8 @@ def exported_items(cfg: EvalsConfig, seed: int) -> dict[str, Sequence[Item]]:
         "following": read_following(cfg.num_exam_items),
         "numeric": numeric_items(cfg.num_numeric_items),
         "safety": spread_sample(read_prompts(), cfg.num_accept_items),
+        "stability": spread(read_paraphrases(), cfg.num_paraphrase_groups),
+        "hallucination": exam_items(hallucination_exam(cfg.num_exam_items, seed)),
     }
 
 
@@ -179,9 +213,10 @@ def export_tasks(
     The YAML names its data by absolute path, as lm-eval reads it from anywhere: export
     again after moving the folder. What an earlier export left in it is removed.
     Args: suites has items of one kind under each name; asking gives exam items their
-    solved examples (a chat turn is lm-eval's ``apply_chat_template``); prompt is the
-    name in ``choice.PROMPTS`` for insurance questions; max_new_tokens is of an answer
-    that a program verifies.
+    solved examples and says whether they are a chat turn (lm-eval's
+    ``apply_chat_template``); prompt is that of insurance questions, "chat" or a name in
+    ``choice.PROMPTS``; max_new_tokens is of an answer that a program verifies. The
+    course's suites ask chat models with ``exam_scoring.CHAT`` and "chat".
     Raises: ValueError naming the suite and what it cannot hold.
     """
     folder = Path(folder).resolve()
@@ -190,12 +225,13 @@ def export_tasks(
     exported = {}
     for suite, items in suites.items():
         kind = _kind_of(suite, items)
-        parts = _parts(items, asking, prompt)
+        parts = task_rows(items, asking, prompt)
         body = kind.body.format(max_new_tokens=max_new_tokens)
         for part, rows in parts.items():
             _write_task(folder, _task(suite, part), rows, body, kind.metrics)
         tasks = tuple(_task(suite, part) for part in parts)
-        found = ExportedSuite(suite, tasks, len(items), kind)
+        chat = in_chat(items[0], asking, prompt)
+        found = ExportedSuite(suite, tasks, len(items), kind, chat)
         if tasks != (found.name,):
             _write(folder / f"{found.name}.yaml", _group(found))
         exported[suite] = found
@@ -207,66 +243,13 @@ def export_tasks(
 def _kind_of(suite: str, items: Sequence[Item]) -> _Kind:
     if not re.fullmatch("[a-z0-9_]+", suite):
         raise ValueError(f"suite {suite!r}: name it with a-z, 0-9 and _")
-    kinds = {type(item) for item in items}
-    if len(kinds) != 1 or not kinds <= set(KINDS):
-        names = ", ".join(sorted(kind.__name__ for kind in kinds)) or "no items"
-        known = ", ".join(kind.__name__ for kind in KINDS)
+    types = {type(item) for item in items}
+    kinds = {KINDS.get(one) for one in types}
+    if len(kinds) != 1 or None in kinds:
+        names = ", ".join(sorted(one.__name__ for one in types)) or "no items"
+        known = ", ".join(one.__name__ for one in KINDS)
         raise ValueError(f"suite {suite!r} holds {names}: give items of one of {known}")
-    return KINDS[kinds.pop()]
-
-
-def _parts(items: Sequence[Item], asking: Asking, prompt: str) -> dict[str, list[dict]]:
-    """The rows of every task of a suite, by the part that its name ends with."""
-    if isinstance(items[0], Document):
-        texts = heldout_texts(items)
-        rows = [{"id": d.id, "text": t} for d, t in zip(items, texts, strict=True) if t]
-        return {"": rows}
-    parts: dict[str, list[dict]] = {}
-    for item in items:
-        if isinstance(item, ExamItem):
-            part, row = f"{_place(item.id)}_{item.type}", _exam_row(item, asking)
-        elif isinstance(item, Written):
-            part, row = _written_row(item)
-        else:
-            part, row = "", _insurance_row(item, prompt)
-        parts.setdefault(part, []).append({"id": item.id} | row)
-    return parts
-
-
-def _place(item_id: str) -> str:
-    """The part of an id before its last: exam/bank/001 gives bank."""
-    return re.sub(r"\W+", "_", ("/" + item_id).split("/")[-2]) or "all"
-
-
-def _exam_row(item: ExamItem, asking: Asking) -> dict:
-    if fault := exam_fault(item):
-        raise ValueError(f"{item.id}, {fault}")
-    return {
-        "prompt": asking.user_text(item),
-        "choices": list(continuations(item)),
-        "gold": legal_answers(item).index(item.answer),
-    }
-
-
-def _insurance_row(item: ChoiceItem | SelectionItem, prompt: str) -> dict:
-    if prompt not in PROMPTS:
-        raise ValueError(f"prompt={prompt!r}: use {', '.join(PROMPTS)}")
-    row = {"prompt": PROMPTS[prompt].format(question=item.question)}
-    if isinstance(item, ChoiceItem):
-        return row | {"choices": list(item.options), "gold": item.answer}
-    choices = list(item.candidates)
-    return row | {"choices": choices, "gold": 0, "num_right": item.num_right}
-
-
-def _written_row(item: Written) -> tuple[str, dict]:
-    """Rules and items travel as JSON: a column of a data set has one type only."""
-    if isinstance(item, FollowingItem):
-        rules = json.dumps([dict(rule) for rule in item.rules], ensure_ascii=False)
-        return item.domain, {"prompt": item.prompt, "rules": rules}
-    if isinstance(item, NumericItem):
-        return "", {"prompt": item.question}
-    whole = json.dumps(asdict(item), ensure_ascii=False)
-    return item.category, {"prompt": item.prompt, "item": whole}
+    return kinds.pop()
 
 
 def _task(suite: str, part: str) -> str:
@@ -283,7 +266,7 @@ def _write_task(
     text += body + "metric_list:\n"
     for metric in metrics:
         better = str(metric not in _LOWER_IS_BETTER).lower()
-        mean = "bits_per_byte" if metric in _LOWER_IS_BETTER else "mean"
+        mean = _AGGREGATIONS.get(metric, "mean")
         text += f"  - metric: {metric}\n    aggregation: {mean}\n"
         text += f"    higher_is_better: {better}\n"
     _write(folder / f"{name}.yaml", text)
@@ -304,23 +287,22 @@ def _readme(folder: Path, suites: Mapping[str, ExportedSuite]) -> str:
         f"| `{s.kind.same_as}` |\n"
         for s in suites.values()
     ]
-    plain = ",".join(s.name for s in suites.values() if not s.kind.chat)
-    chat = ",".join(s.name for s in suites.values() if s.kind.chat)
-    commands = [_command(folder, names, chat=names == chat) for names in (plain, chat)]
-    return _README.format(
-        rows="".join(rows),
-        commands="\n".join(
-            c for c, n in zip(commands, (plain, chat), strict=True) if n
-        ),
+    runs: dict[tuple[str, bool], list[str]] = {}
+    for one in suites.values():
+        runs.setdefault((one.kind.model_args, one.chat), []).append(one.name)
+    commands = "\n".join(
+        _command(folder, ",".join(names), model_args, chat)
+        for (model_args, chat), names in runs.items()
     )
+    return _README.format(rows="".join(rows), commands=commands)
 
 
-def _command(folder: Path, tasks: str, chat: bool) -> str:
+def _command(folder: Path, tasks: str, model_args: str, chat: bool) -> str:
     turn = " --apply_chat_template" if chat else ""
     return (
         "HF_HUB_OFFLINE=1 lm_eval --model hf \\\n"
-        "  --model_args pretrained=MODEL,dtype=float32 --batch_size 8 \\\n"
-        f"  --include_path {folder} --tasks {tasks}{turn}"
+        f"  --model_args pretrained=MODEL,dtype=float32{model_args} --batch_size 8 \\\n"
+        f"  --include_path {shlex.quote(str(folder))} --tasks {tasks}{turn}"
     )
 
 
@@ -346,10 +328,20 @@ folder; the data paths in the YAML files are absolute, so export anew after movi
 - Multiple choice: prompt and answers are byte for byte those of FinLLM, and so are the
   log-likelihoods. Of exactly equal ones lm-eval takes the first; FinLLM shares the
   credit. An answer to a multiple item is a set of letters closed by a line break.
-- `acc_norm` divides by characters, which is FinLLM's score of insurance answers.
-- Text: FinLLM cuts a document into windows that each begin with BOS, lm-eval lets later
+- `acc_norm` divides by characters, which is FinLLM's score of insurance answers. Their
+  questions, outside a chat turn, begin with BOS in FinLLM; in lm-eval they do where the
+  tokenizer sets one by itself, and elsewhere the figure is another.
+- FinLLM's report card asks a model that was taught to chat everything but text in its
+  chat template: export with `asking=CHAT, prompt="chat"` to check such a card.
+- Text: `add_bos_token=False` keeps lm-eval, which sets a BOS itself, from reading two.
+  FinLLM cuts a document into windows that each begin with BOS, lm-eval lets later
   windows begin with the last token of the one before. Documents that fit into a window
-  give the same figure, if lm-eval adds no second BOS: pass `add_bos_token=False` for
-  tokenizers that add one, and `max_length` for another window than the model's.
-- Answers that a program verifies need FinLLM installed where lm-eval runs.
+  give the same figure; pass `max_length` for another window than the model's.
+- Answers that a program verifies need FinLLM installed where lm-eval runs, with its
+  packages of laws for hallucination. A prompt that does not fit the context beside the
+  answer is a failed item in FinLLM; lm-eval cuts it on the left and scores it.
+- Stability compares the answers of all groups, so `--limit` gives another figure: that
+  of the groups asked whole, `nan` when these are fewer than two.
+- Dialogues are not here: in FinLLM a model hears its own earlier answers, and lm-eval
+  asks one turn.
 """

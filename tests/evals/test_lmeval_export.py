@@ -1,11 +1,12 @@
 """lm-eval runs the exported suites and finds what our own scoring finds."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from finllm_utils.evals import lmeval_results, suites
+from finllm_utils.evals import lmeval_results
 from finllm_utils.evals.answer_selection import (
     SelectionItem,
     candidate_scores,
@@ -18,17 +19,18 @@ from finllm_utils.evals.exam_scoring import Asking, score_exam
 from finllm_utils.evals.following import FollowingItem, following_share
 from finllm_utils.evals.generate import chat_reply
 from finllm_utils.evals.item_results import suite_score
-from finllm_utils.evals.lmeval_export import export_tasks, exported_items
+from finllm_utils.evals.lmeval_export import export_tasks
 from finllm_utils.evals.numeric_suite import numeric_items
 from finllm_utils.evals.safety import SafetyItem, safety
-from finllm_utils.profiles import load_profile
 from finllm_utils.records import Document
 from tests.evals.small_exam import three_kinds
 from tests.evals.tiny import tiny_model, tiny_tokenizer
 
-lm_eval = pytest.importorskip("lm_eval", reason="lm-eval is not installed (extra dev)")
+pytest.importorskip("lm_eval", reason="lm-eval is not installed (extra dev)")
+from tests.evals.lmeval_run import run  # noqa: E402
 from tests.model.byte_level import byte_model, byte_tokenizer  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("datasets_offline")
 SINGLE, MULTIPLE, JUDGEMENT = three_kinds()
 EXAM = [
     SINGLE,
@@ -76,29 +78,6 @@ SAFETY = [
         [("privacy", "refuse"), ("benign", "answer")]
     )
 ]
-
-
-def run(folder, names, model, tokenizer, **options):
-    """lm-eval's results and its records of items, by task."""
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
-
-    known = {k: options.pop(k) for k in ("add_bos_token", "max_length") if k in options}
-    found = lm_eval.simple_evaluate(
-        model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=3, **known),
-        tasks=names,
-        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
-        log_samples=True,
-        bootstrap_iters=0,
-        **options,
-    )
-    return found["results"], found["samples"]
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch, tmp_path):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
 
 
 def loglikelihoods(samples, task):
@@ -192,36 +171,32 @@ def test_an_export_says_what_it_holds_and_leaves_nothing_old(tmp_path):
     export_tasks(tmp_path, {"exam": EXAM, "bpb": [SHORT]})
     text = (tmp_path / "README.md").read_text("utf-8")
     assert "| `finllm_exam` | 3 | 4 | acc |" in text
-    assert "--tasks finllm_exam,finllm_bpb\n" in text and "apply_chat" not in text
+    assert "--tasks finllm_exam\n" in text and "apply_chat" not in text
+    assert "dtype=float32,add_bos_token=False" in text.split("finllm_exam\n")[1]
     assert not list(tmp_path.glob("finllm_old*"))
 
 
-def test_every_suite_of_the_course_is_exported(tmp_path):
-    cfg = replace(
-        load_profile("toy").evals,
-        max_documents=3,
-        num_suite_items=66,
-        num_selection_questions=2,
-        num_selection_negatives=3,
-    )
-    items = exported_items(cfg, seed=0)
-    made = export_tasks(tmp_path, items)
-    asked = {
-        name.partition(".")[0]: suite
-        for name, suite in suites.course_suites(cfg, seed=0).items()
-    }
-    assert set(asked) - set(made) == {"dialogue", "stability", "hallucination"}
-    for name in set(asked) & set(made):
-        assert {one.id for one in items[name]} == set(asked[name].questions)
-    parts = {(item.subject, item.type) for item in items["exam"]}
-    assert len(made["exam"].tasks) == len(parts) > 11
-    for one in made.values():
-        rows = [
-            line
-            for task in one.tasks
-            for line in (tmp_path / f"{task}.jsonl").read_text("utf-8").splitlines()
-        ]
-        assert len(rows) == one.num_items > 0
+def test_stability_leaves_out_what_a_limit_cut():
+    rows = [
+        {
+            "group": group,
+            "number": i,
+            "of": 2,
+            "prompt": f"{group}问{i}",
+            "answer": said,
+        }
+        for group, both in {
+            "a/1": ("利率下调", "利率上调"),
+            "b/1": ("保险合同",) * 2,
+        }.items()
+        for i, said in enumerate(both)
+    ]
+    # of the 5 pairs of characters in a's answers 1 is in both; b's are the same
+    whole = lmeval_results.stability_mean(rows[::-1])
+    assert whole == pytest.approx((1 / 5 + 1) / 2)
+    cut = {"group": "c/1", "number": 0, "of": 2, "prompt": "c", "answer": "别的"}
+    assert lmeval_results.stability_mean([*rows, cut]) == whole
+    assert math.isnan(lmeval_results.stability_mean(rows[:3]))
 
 
 @pytest.mark.parametrize(
