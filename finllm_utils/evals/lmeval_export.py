@@ -3,11 +3,12 @@
 Choices become ``multiple_choice``: same prompt byte for byte, nothing between prompt
 and answer, so every log-likelihood is that of ``exam_scoring``. A set of letters is one
 of the choices. Held-out text becomes ``loglikelihood_rolling``; what a program verifies
-becomes ``generate_until`` with the verdicts of ``lmeval_results``. Stability is one
-figure of all answers: each wording is a request, and an aggregation of ours compares
-them.
+becomes ``generate_until`` with the verdicts of ``lmeval_results``. Stability and the
+exam in several orders are figures of many answers: each wording or order is a request,
+and an aggregation of ours compares them.
 
-Not exported: dialogues. In ``multiturn`` the model hears its own earlier answers, while
+Not exported: answers at several temperatures, since another program draws other
+samples, and dialogues. In ``multiturn`` the model hears its own earlier answers, while
 lm-eval fixes every request before it asks the first one. The items hold a reference for
 the last turn only, so there is no history to give either.
 """
@@ -36,10 +37,11 @@ from finllm_utils.evals.hallucination import Passage, Question, StatutePrompt
 from finllm_utils.evals.hallucination_suite import exam_items, hallucination_exam
 from finllm_utils.evals.lmeval_rows import Item, in_chat, task_rows
 from finllm_utils.evals.numeric_suite import NumericItem, numeric_items
+from finllm_utils.evals.option_order import InOrders
 from finllm_utils.evals.safety import SafetyItem, read_prompts
 from finllm_utils.evals.stability import ParaphraseGroup, read_paraphrases
 from finllm_utils.evals.statute_exam import FORMS, statute_exam
-from finllm_utils.evals.suites import MAX_CANDIDATE_CHARS
+from finllm_utils.evals.suites import MAX_CANDIDATE_CHARS, order_items
 from finllm_utils.files import atomic_file
 from finllm_utils.records import Document, ExamItem
 
@@ -51,6 +53,8 @@ from finllm_utils.evals.lmeval_results import (
     following,
     hallucination,
     numeric,
+    orders,
+    orders_mean,
     safety,
     selection,
     stability,
@@ -112,6 +116,9 @@ _HALLUCINATION = _Kind(
 )
 KINDS = {
     ExamItem: _Kind(_CHOICE, ("acc",), 'exam_scoring.score_exam, form="letters"'),
+    InOrders: _Kind(
+        _judged(_CHOICE, "orders"), ("every_order",), "option_order.in_every_order"
+    ),
     ChoiceItem: _Kind(_CHOICE, ("acc_norm", "acc"), "choice.choice_accuracy"),
     SelectionItem: _Kind(
         _judged(_CHOICE, "selection"),
@@ -143,6 +150,7 @@ KINDS = {
 _LOWER_IS_BETTER = {"bits_per_byte", "invented"}
 _AGGREGATIONS = {
     "bits_per_byte": "bits_per_byte",
+    "every_order": f"{_FUNCTION}orders_mean",
     "stability": f"{_FUNCTION}stability_mean",
 }
 """Of the figures that are no mean over requests."""
@@ -168,7 +176,7 @@ class ExportedSuite:
 def exported_items(cfg: EvalsConfig, seed: int) -> dict[str, Sequence[Item]]:
     """The items of ``suites.course_suites``, and the documents of ``course_plan``.
 
-    Left out: dialogues.
+    Left out: dialogues, and answers at several temperatures.
     """
     questions, answers = insurance_questions("test"), insurance_answers()
     number = cfg.num_suite_items
@@ -181,6 +189,7 @@ def exported_items(cfg: EvalsConfig, seed: int) -> dict[str, Sequence[Item]]:
         documents = heldout_documents(domain)
         found[f"text_{domain}"] = spread_sample(documents, cfg.num_curve_documents)
     return found | {
+        "exam_orders": order_items(number, seed),
         "choice": build_choice_items(
             questions, answers, number, cfg.choice_tolerance, seed
         ),
@@ -342,6 +351,8 @@ folder; the data paths in the YAML files are absolute, so export anew after movi
   answer is a failed item in FinLLM; lm-eval cuts it on the left and scores it.
 - Stability compares the answers of all groups, so `--limit` gives another figure: that
   of the groups asked whole, `nan` when these are fewer than two.
+- The exam in several orders counts what is right in all of them; `--limit` may leave
+  out an order, and the item with it.
 - Dialogues are not here: in FinLLM a model hears its own earlier answers, and lm-eval
-  asks one turn.
+  asks one turn. Nor are answers at several temperatures: it draws other samples.
 """

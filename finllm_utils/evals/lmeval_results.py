@@ -1,7 +1,8 @@
 """What lm-eval calls with a model's answers to the tasks of ``lmeval_export``.
 
 Each takes an item's row and what the model returned, and gives lm-eval figures by name;
-the verdicts are those of our own suites. ``stability_mean`` takes all rows of a task.
+the verdicts are those of our own suites. ``stability_mean`` and ``orders_mean`` take
+all rows of a task.
 """
 
 import json
@@ -34,6 +35,23 @@ def selection(row: Mapping, results: Sequence[tuple[float, bool]]) -> dict[str, 
     values = np.array([loglikelihood for loglikelihood, _ in results]) / lengths
     hit, rank = expected_ranks(values, row["num_right"])
     return {"hit_at_1": hit, "reciprocal_rank": rank}
+
+
+def orders(row: Mapping, results: Sequence[tuple[float, bool]]) -> dict[str, dict]:
+    """What ``orders_mean`` needs of one order."""
+    likeliest = int(np.argmax([loglikelihood for loglikelihood, _ in results]))
+    known = {key: row[key] for key in ("group", "of")}
+    return {"every_order": known | {"credit": float(likeliest == row["gold"])}}
+
+
+def orders_mean(asked: Sequence[Mapping]) -> float:
+    """Share of items that are right in every order; NaN when none was asked in all."""
+    credits: dict[str, list[float]] = {}
+    for one in asked:
+        credits.setdefault(one["group"], []).append(one["credit"])
+    of = {one["group"]: one["of"] for one in asked}
+    whole = [min(found) for group, found in credits.items() if len(found) == of[group]]
+    return fmean(whole) if whole else math.nan
 
 
 def following(row: Mapping, results: Sequence[str]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from finllm_utils.evals.following import FollowingItem
 from finllm_utils.evals.hallucination import Passage, Question, StatutePrompt
 from finllm_utils.evals.hallucination_suite import HallucinationItem, item_id, part_of
 from finllm_utils.evals.numeric_suite import NumericItem
+from finllm_utils.evals.option_order import InOrders
 from finllm_utils.evals.safety import SafetyItem
 from finllm_utils.evals.stability import ParaphraseGroup
 from finllm_utils.records import Document, ExamItem
@@ -26,12 +27,12 @@ CHAT = "chat"
 """The prompt of insurance questions that is the question alone, in a chat turn."""
 Insurance = ChoiceItem | SelectionItem
 Written = FollowingItem | NumericItem | SafetyItem | ParaphraseGroup | HallucinationItem
-Item = ExamItem | Insurance | Document | Written
+Item = ExamItem | InOrders | Insurance | Document | Written
 
 
 def in_chat(item: Item, asking: Asking, prompt: str) -> bool:
     """Whether lm-eval must put items of this kind into the model's chat template."""
-    if isinstance(item, ExamItem):
+    if isinstance(item, ExamItem | InOrders):
         return asking.chat
     if isinstance(item, Insurance):
         return prompt == CHAT
@@ -43,7 +44,8 @@ def task_rows(
 ) -> dict[str, list[dict]]:
     """The rows of every task of a suite, by the part that the task's name ends with.
 
-    A paraphrase group has a row for each wording, a document without text none.
+    A paraphrase group has a row for each wording, an item in several orders one for
+    each of them, a document without text none.
     Raises: ValueError naming what cannot be asked.
     """
     if isinstance(items[0], Document):
@@ -60,6 +62,8 @@ def task_rows(
 def _rows(item: Item, asking: Asking, prompt: str) -> Iterator[tuple[str, dict]]:
     if isinstance(item, ParaphraseGroup):
         yield from (("", row) for row in _wordings(item))
+    elif isinstance(item, InOrders):
+        yield from (("", row) for row in _orders(item, asking))
     elif isinstance(item, ExamItem):
         row = {"id": item.id} | _exam_row(item, asking)
         yield f"{_place(item.id)}_{item.type}", row
@@ -106,6 +110,13 @@ def _written_row(item: FollowingItem | NumericItem | SafetyItem) -> tuple[str, d
     if isinstance(item, NumericItem):
         return "", {"prompt": item.question}
     return item.category, {"prompt": item.prompt, "item": _json(asdict(item))}
+
+
+def _orders(item: InOrders, asking: Asking) -> Iterator[dict]:
+    """Rows that tell whether the item was asked in all its orders."""
+    for number, moved in enumerate(item.orders):
+        known = {"id": f"{item.id}/{number}", "group": item.id, "of": len(item.orders)}
+        yield known | _exam_row(moved, asking)
 
 
 def _wordings(group: ParaphraseGroup) -> Iterator[dict]:

@@ -10,6 +10,14 @@ from finllm_utils.records import ExamItem
 
 
 @dataclass(frozen=True, slots=True)
+class InOrders:
+    """One item with its options in several orders."""
+
+    id: str
+    orders: tuple[ExamItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class OrderSpread:
     """Accuracy over several orders of the options, on items scored in all of them."""
 
@@ -25,10 +33,22 @@ class OrderSpread:
     """Items left out since at least one order could not be scored."""
 
 
+def in_orders(items: Sequence[ExamItem], seeds: Sequence[int]) -> list[InOrders]:
+    """Each item in one order a seed.
+
+    Raises: ValueError for fewer than two seeds.
+    """
+    if len(set(seeds)) < 2:
+        raise ValueError(f"seeds={list(seeds)}: give at least two different ones")
+    return [
+        InOrders(item.id, tuple(shuffled(item, seed) for seed in seeds))
+        for item in items
+    ]
+
+
 def in_every_order(
     score: Callable[[Sequence[ExamItem]], Sequence[ItemResult]],
-    items: Sequence[ExamItem],
-    seeds: Sequence[int],
+    items: Sequence[InOrders],
     *,
     suite: str,
 ) -> list[ItemResult]:
@@ -36,11 +56,11 @@ def in_every_order(
 
     A model that knows the answer keeps it, one that likes a place loses it. ``given``
     has the chosen texts of each order; an item that failed in any order has failed.
-    Args and raises: as ``option_order_spread``.
+    Args: score as in ``option_order_spread``.
     """
     found = []
-    columns = zip(*_asked(score, items, seeds), strict=True)
-    for item, column in zip(items, columns, strict=True):
+    for column in _asked(score, items):
+        item = column[0][0]
         failed = next((r for _, r in column if r.status != "scored"), None)
         found.append(
             ItemResult(
@@ -64,17 +84,14 @@ def _chosen(moved: ExamItem, result: ItemResult) -> str:
 
 def _asked(
     score: Callable[[Sequence[ExamItem]], Sequence[ItemResult]],
-    items: Sequence[ExamItem],
-    seeds: Sequence[int],
-) -> list[list[tuple[ExamItem, ItemResult]]]:
-    """Of each seed, the items as moved with what was said of them."""
-    if len(set(seeds)) < 2:
-        raise ValueError(f"seeds={list(seeds)}: give at least two different ones")
-    runs = []
-    for seed in seeds:
-        moved = [shuffled(item, seed) for item in items]
-        runs.append(list(zip(moved, score(moved), strict=True)))
-    return runs
+    items: Sequence[InOrders],
+) -> list[tuple[tuple[ExamItem, ItemResult], ...]]:
+    """Of each item, every order of it with what was said."""
+    runs = [
+        list(zip(moved, score(moved), strict=True))
+        for moved in zip(*(item.orders for item in items), strict=True)
+    ]
+    return list(zip(*runs, strict=True))
 
 
 def option_order_spread(
@@ -87,10 +104,9 @@ def option_order_spread(
     Args: score answers items in their order, as ``score_exam(...).results`` does.
     Raises: ValueError for fewer than two seeds, or when no item was ever scored.
     """
-    runs = _asked(score, items, seeds)
     whole = [
         column
-        for column in zip(*runs, strict=True)
+        for column in _asked(score, in_orders(items, seeds))
         if all(result.status == "scored" for _, result in column)
     ]
     if not whole:

@@ -20,7 +20,7 @@ from finllm_utils.evals.hallucination_suite import hallucination_suite
 from finllm_utils.evals.item_results import ItemResult
 from finllm_utils.evals.local_models import require_weights
 from finllm_utils.evals.numeric_suite import numeric_suite
-from finllm_utils.evals.option_order import in_every_order
+from finllm_utils.evals.option_order import InOrders, in_every_order, in_orders
 from finllm_utils.evals.prompts import (
     Answering,
     Asked,
@@ -92,17 +92,20 @@ def exam_suite(
     )
 
 
+def order_items(number: int, seed: int) -> list[InOrders]:
+    """Exam items whose options may change places, so many that ``number`` are asked."""
+    movable = [item for item in read_exam() if item.type != "true_false"]
+    items = following.spread(movable, max(1, number // NUM_ORDERS))
+    return in_orders(items, range(seed, seed + NUM_ORDERS))
+
+
 def _orders_suite(cfg: EvalsConfig, seed: int) -> Suite:
-    """Exam items whose options may change places, each asked in several orders."""
-    movable = [i for i in read_exam() if i.type != "true_false"]
-    items = following.spread(movable, max(1, cfg.num_suite_items // NUM_ORDERS))
-    seeds = range(seed, seed + NUM_ORDERS)
+    items = order_items(cfg.num_suite_items, seed)
 
     def run(model: Answering) -> list[ItemResult]:
         return in_every_order(
             lambda moved: ask_exam(model, moved, batch_tokens=cfg.batch_tokens),
             items,
-            seeds,
             suite="exam_orders",
         )
 
@@ -111,9 +114,9 @@ def _orders_suite(cfg: EvalsConfig, seed: int) -> Suite:
         title=f"finance exam, right in {NUM_ORDERS} orders of the options",
         axis="",
         run=run,
-        questions={item.id: item.question for item in items},
-        key=str((items, list(seeds))),
-        baseline=chance_level(items),
+        questions={item.id: item.orders[0].question for item in items},
+        key=str(items),
+        baseline=chance_level([item.orders[0] for item in items]),
         baseline_name="a guess that keeps to one option",
     )
 

@@ -6,7 +6,11 @@ import pytest
 
 from finllm_utils.evals.exam import LETTERS, shuffled
 from finllm_utils.evals.item_results import ItemResult
-from finllm_utils.evals.option_order import in_every_order, option_order_spread
+from finllm_utils.evals.option_order import (
+    in_every_order,
+    in_orders,
+    option_order_spread,
+)
 from tests.evals.small_exam import turning
 
 ITEMS = turning(40)
@@ -67,10 +71,11 @@ def test_failed_items_are_left_out_and_unread_answers_choose_nothing():
 
 def test_only_what_is_right_in_every_order_earns():
     knows = answerer(lambda item: LETTERS[item.choices.index("乙")])
-    found = in_every_order(knows, ITEMS, range(3), suite="orders")
+    found = in_every_order(knows, in_orders(ITEMS, range(3)), suite="orders")
     assert [one.credit for one in found] == [0, 1, 0, 0] * 10
     assert found[1].given == "乙\n乙\n乙" and found[1].expected == "乙"
-    first = in_every_order(answerer(lambda item: "A"), ITEMS, range(3), suite="orders")
+    moved = in_orders(ITEMS, range(3))
+    first = in_every_order(answerer(lambda item: "A"), moved, suite="orders")
     orders = [[shuffled(item, seed) for item in ITEMS] for seed in range(3)]
     whole = [
         all(i.answer == "A" for i in column) for column in zip(*orders, strict=True)
@@ -80,9 +85,9 @@ def test_only_what_is_right_in_every_order_earns():
 
 
 def test_an_item_that_failed_in_one_order_has_failed():
-    found = in_every_order(
-        answerer(lambda item: "A", fails={"x3"}), ITEMS, range(2), suite="orders"
-    )
+    moved = in_orders(ITEMS, range(2))
+    fails = answerer(lambda item: "A", fails={"x3"})
+    found = in_every_order(fails, moved, suite="orders")
     assert (found[3].status, found[3].detail, found[3].given) == (
         "failed", "time-out", "",
     )  # fmt: skip
