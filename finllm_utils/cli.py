@@ -206,9 +206,9 @@ def evaluate(
     only what is missing is asked.
     """
     from finllm_utils.evals.evaluate import course_plan, evaluate, make_board
-    from finllm_utils.evals.models import read_models
-    from finllm_utils.evals.report_html import write_report
-    from finllm_utils.evals.scoreboard import write_scoreboard
+    from finllm_utils.evals.models.table import read_models
+    from finllm_utils.evals.report.page import write_report
+    from finllm_utils.evals.report.scoreboard import write_scoreboard
     from finllm_utils.runtime import resolve_device, resolve_dtype
 
     own = {"evals.exams": exams} if exams else {}

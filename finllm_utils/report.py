@@ -142,9 +142,9 @@ def write_card(run_dir: Path, compare: str = "") -> tuple[Path, ...]:
     Raises: ValueError naming the scoreboard that is missing, broken or of a stage that
     did not finish.
     """
-    from finllm_utils.evals.compare_boards import compare_folders
-    from finllm_utils.evals.report_html import write_report
-    from finllm_utils.evals.scoreboard import BOARD_FILE, read_scoreboard
+    from finllm_utils.evals.report.compare_boards import compare_folders
+    from finllm_utils.evals.report.page import write_report
+    from finllm_utils.evals.report.scoreboard import BOARD_FILE, read_scoreboard
 
     ours = run_dir / SCOREBOARD
     record = stages.read_status(run_dir)["stages"].get(SCOREBOARD.parent.name)

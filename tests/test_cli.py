@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from finllm_utils import cli, doctor
 from finllm_utils.dependencies import REPOSITORY
-from finllm_utils.evals.safety import echo, read_prompts, refuses_everything
-from finllm_utils.evals.scoreboard import read_scoreboard
+from finllm_utils.evals.report.scoreboard import read_scoreboard
+from finllm_utils.evals.tasks.safety import echo, read_prompts, refuses_everything
 from finllm_utils.records import ChatTurn
 
 runner = CliRunner()

@@ -31,6 +31,11 @@ TOP = {
     "launch", "passes", "report", "checks", "notebooks", "dependencies", "stages", "execute",
     "progress", "render", "course", "doctor", "cli",
 }  # fmt: skip
+EVALS = (
+    "monitor", "statistics", "bits_per_byte", "choice", "models", "tasks", "pairwise",
+    "report", "exam", "acceptance", "suites", "lmeval", "pretrain_watch", "evaluate",
+)  # fmt: skip
+"""Folders and files of evals: each imports itself and what stands before it."""
 LIGHT = ("files", "config", "profiles", "records", "runtime", "course", "report", "cli")
 """Importing these must not import torch: `finllm run` answers at once."""
 
@@ -72,6 +77,20 @@ def test_imports_run_one_way(path):
         beside = height == 0 and layer(other) == 0  # the files at the bottom
         beside = beside or (room, other) == ("scaling", "train")
         assert layer(other) < height or beside, f"{path} must not import {other}"
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if "/evals/" in p])
+def test_evals_import_one_way(path):
+    parts = path.removesuffix(".py").split("/")[2:]
+    if parts[0] in ("__init__", "metrics"):  # metrics: read from their files, alone
+        return
+    assert parts[0] in EVALS, f"{path}: give {parts[0]} its place in EVALS"
+    below = EVALS[: EVALS.index(parts[0]) + 1]
+    tree = ast.parse((REPOSITORY / path).read_text(encoding="utf-8"))
+    package = ".".join(path.split("/")[:-1])
+    for name in imported_names(tree, package):
+        room = name.split(".")[2] if name.startswith(f"{PACKAGE}.evals.") else parts[0]
+        assert room in below, f"{path} must not import {name}"
 
 
 def test_the_top_level_imports_nothing_heavy():

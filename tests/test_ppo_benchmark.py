@@ -12,7 +12,7 @@ from finllm_utils.config import PPOConfig
 from finllm_utils.corpora import insurance, splits
 from finllm_utils.corpora.insurance import InsuranceAnswer, InsuranceQuestion
 from finllm_utils.dependencies import REPOSITORY
-from finllm_utils.evals.acceptance import Measure, accept, report_figures
+from finllm_utils.evals.acceptance.rule import Measure, accept, report_figures
 from finllm_utils.notebooks import code_cells, read_notebook
 from finllm_utils.profiles import load_profile
 from finllm_utils.rlhf.critic import Critic

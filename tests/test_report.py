@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from finllm_utils import cli, report, stages
 from finllm_utils.checks import CHECKS, SPINE_KEYS, TARGETS, missing_spine_keys
-from finllm_utils.evals.scoreboard import write_scoreboard
+from finllm_utils.evals.report.scoreboard import write_scoreboard
 from tests.evals.small_board import RIGHT, small_board, small_measured
 
 

@@ -288,8 +288,8 @@ def local(
 ) -> Complete:
     """Completions of a model in this process.
 
-    Args: answers writes them, ``greedy_answers`` of evals.generate; it is passed in
-    because data stands below evals.
+    Args: answers writes them, ``greedy_answers`` of evals.models.generate; it is passed
+    in because data stands below evals.
     Raises: ValueError when max_new_tokens is not positive.
     """
     if max_new_tokens < 1:

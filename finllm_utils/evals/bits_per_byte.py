@@ -14,7 +14,11 @@ import numpy as np
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from finllm_utils.data.normalize import normalize
-from finllm_utils.evals.bootstrap import Change, bootstrap_ratio, paired_change
+from finllm_utils.evals.statistics.bootstrap import (
+    Change,
+    bootstrap_ratio,
+    paired_change,
+)
 from finllm_utils.model.count import CharCountModel
 from finllm_utils.model.score import sequence_nats
 from finllm_utils.records import Document

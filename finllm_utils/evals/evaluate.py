@@ -18,16 +18,20 @@ import torch
 from finllm_utils.config import EvalsConfig
 from finllm_utils.corpora.splits import HELDOUT_DOMAINS, heldout_documents
 from finllm_utils.evals import bits_per_byte as bpb
-from finllm_utils.evals import following
-from finllm_utils.evals.local_models import LocalModel
-from finllm_utils.evals.models import ModelSpec, open_model
-from finllm_utils.evals.own_exams import OwnExam, read_own_exams
-from finllm_utils.evals.paired_scores import ItemScore, document_scores, item_scores
-from finllm_utils.evals.prompts import Answering
-from finllm_utils.evals.scoreboard import Entrant, Measure, Measured, Scoreboard
-from finllm_utils.evals.scoreboard_build import build_scoreboard
-from finllm_utils.evals.suite import Suite
-from finllm_utils.evals.suites import course_suites, exam_suite
+from finllm_utils.evals.models.local import LocalModel
+from finllm_utils.evals.models.prompts import Answering
+from finllm_utils.evals.models.table import ModelSpec, open_model
+from finllm_utils.evals.report.scoreboard import Entrant, Measure, Measured, Scoreboard
+from finllm_utils.evals.report.scoreboard_build import build_scoreboard
+from finllm_utils.evals.statistics.paired_scores import (
+    ItemScore,
+    document_scores,
+    item_scores,
+)
+from finllm_utils.evals.suites.course import course_suites, exam_suite
+from finllm_utils.evals.suites.own_exams import OwnExam, read_own_exams
+from finllm_utils.evals.suites.suite import Suite
+from finllm_utils.evals.tasks import following
 from finllm_utils.files import atomic_file, file_digest, tree_digest
 from finllm_utils.records import Document, ExamItem, numbered_lines
 

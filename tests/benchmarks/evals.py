@@ -16,7 +16,7 @@ from statistics import mean
 
 import numpy as np
 
-from finllm_utils.evals.exam import (
+from finllm_utils.evals.exam.items import (
     chance_level,
     read_exam,
     read_paraphrases,

@@ -12,18 +12,18 @@ from finllm_utils.corpora.insurance import insurance_answers
 from finllm_utils.corpora.splits import heldout_documents, insurance_questions
 from finllm_utils.evals import choice
 from finllm_utils.evals.bits_per_byte import bits_per_byte, spread_sample
-from finllm_utils.evals.contamination import leak_report
-from finllm_utils.evals.exam import (
+from finllm_utils.evals.exam.contamination import leak_report
+from finllm_utils.evals.exam.items import (
     continuations,
     exam_prompt,
     read_exam,
     read_paraphrases,
 )
-from finllm_utils.evals.exam_scoring import CHAT, score_exam
-from finllm_utils.evals.following import spread
-from finllm_utils.evals.item_results import ItemResult
-from finllm_utils.evals.paired_scores import ItemScore, document_scores
-from finllm_utils.evals.statute_exam import statute_exam
+from finllm_utils.evals.exam.scoring import CHAT, score_exam
+from finllm_utils.evals.exam.statute_exam import statute_exam
+from finllm_utils.evals.statistics.item_results import ItemResult
+from finllm_utils.evals.statistics.paired_scores import ItemScore, document_scores
+from finllm_utils.evals.tasks.following import spread
 from finllm_utils.model.base import load_base_model
 from finllm_utils.model.load import load_model, load_tokenizer
 from finllm_utils.profiles import load_profile

@@ -6,9 +6,13 @@ from itertools import permutations
 
 import numpy as np
 
-from finllm_utils.evals import bradley_terry as ours
-from finllm_utils.evals.many_changes import UNCLEAR
-from finllm_utils.evals.paired_scores import Comparison, ItemScore, adjusted_changes
+from finllm_utils.evals.pairwise import bradley_terry as ours
+from finllm_utils.evals.statistics.many_changes import UNCLEAR
+from finllm_utils.evals.statistics.paired_scores import (
+    Comparison,
+    ItemScore,
+    adjusted_changes,
+)
 
 NUM_BOOTSTRAP = 1_000
 

@@ -9,22 +9,22 @@ from dataclasses import asdict
 from statistics import median
 
 from finllm_utils.annotation.judgements import read_judgements
-from finllm_utils.evals.acceptance import (
+from finllm_utils.evals.acceptance.hacked import hacked_policy
+from finllm_utils.evals.acceptance.rule import (
     REQUIRED,
     Acceptance,
     accept,
     acceptance_table,
     report_figures,
 )
-from finllm_utils.evals.acceptance_run import collect, measures
-from finllm_utils.evals.acceptance_suite import course_suite
-from finllm_utils.evals.comparisons import (
+from finllm_utils.evals.acceptance.run import collect, measures
+from finllm_utils.evals.acceptance.suite import course_suite
+from finllm_utils.evals.pairwise.comparisons import (
     build_comparisons,
     outcomes,
     read_answers,
 )
-from finllm_utils.evals.hacked import hacked_policy
-from finllm_utils.evals.ratings import good_same_bad
+from finllm_utils.evals.pairwise.ratings import good_same_bad
 from finllm_utils.model.load import load_model, load_tokenizer
 from finllm_utils.profiles import load_profile
 from finllm_utils.rlhf.stored_reward import load_reward

@@ -24,12 +24,12 @@ from finllm_utils.corpora.splits import (
 )
 from finllm_utils.data.citations import ArticleBook
 from finllm_utils.evals import choice
-from finllm_utils.evals import hallucination as made_up
 from finllm_utils.evals.bits_per_byte import bits_per_byte, spread_sample
-from finllm_utils.evals.following import Reply, following_share, read_following
-from finllm_utils.evals.generate import chat_reply
-from finllm_utils.evals.label_efficiency import label_efficiency
-from finllm_utils.evals.multiturn import dialogue_share, read_dialogues
+from finllm_utils.evals.models.generate import chat_reply
+from finllm_utils.evals.tasks import hallucination as made_up
+from finllm_utils.evals.tasks.following import Reply, following_share, read_following
+from finllm_utils.evals.tasks.label_efficiency import label_efficiency
+from finllm_utils.evals.tasks.multiturn import dialogue_share, read_dialogues
 from finllm_utils.model.load import load_model, load_tokenizer
 from finllm_utils.profiles import load_profile
 from finllm_utils.records import Document, Instruction, read_records

@@ -6,8 +6,8 @@ import lm_eval
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from finllm_utils.evals import suites
-from finllm_utils.evals.item_results import suite_score
+from finllm_utils.evals.statistics.item_results import suite_score
+from finllm_utils.evals.suites import course as suites
 from finllm_utils.profiles import load_profile
 
 SMALL = replace(

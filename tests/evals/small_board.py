@@ -1,9 +1,9 @@
 """A small board with planted changes, from item results as the suites leave them."""
 
-from finllm_utils.evals.item_results import ItemResult
-from finllm_utils.evals.paired_scores import document_scores, item_scores
-from finllm_utils.evals.scoreboard import Entrant, Measure, Measured, Scoreboard
-from finllm_utils.evals.scoreboard_build import build_scoreboard
+from finllm_utils.evals.report.scoreboard import Entrant, Measure, Measured, Scoreboard
+from finllm_utils.evals.report.scoreboard_build import build_scoreboard
+from finllm_utils.evals.statistics.item_results import ItemResult
+from finllm_utils.evals.statistics.paired_scores import document_scores, item_scores
 
 RESAMPLING = {"num_bootstrap": 200, "seed": 0}
 EVIL = "<script>alert('x')</script> | `a` **b** [c](http://x.example)"

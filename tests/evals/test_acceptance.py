@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from finllm_utils.evals import acceptance as acc
-from finllm_utils.evals.acceptance import Measure, accept
+from finllm_utils.evals.acceptance import rule as acc
+from finllm_utils.evals.acceptance.rule import Measure, accept
 
 FAST = {"num_bootstrap": 1000, "seed": 0}
 NATS = np.linspace(80.0, 120.0, 40)

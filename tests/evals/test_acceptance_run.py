@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from finllm_utils.evals import acceptance_run as run
-from finllm_utils.evals import hacked
-from finllm_utils.evals.acceptance import accept
+from finllm_utils.evals.acceptance import hacked
+from finllm_utils.evals.acceptance import run as run
+from finllm_utils.evals.acceptance.rule import accept
 from finllm_utils.evals.choice import ChoiceItem
-from finllm_utils.evals.following import FollowingItem
-from finllm_utils.evals.helpfulness import helpfulness
-from finllm_utils.evals.stability import ParaphraseGroup
+from finllm_utils.evals.tasks.following import FollowingItem
+from finllm_utils.evals.tasks.helpfulness import helpfulness
+from finllm_utils.evals.tasks.stability import ParaphraseGroup
 from finllm_utils.records import Document
 from finllm_utils.rlhf.reward_model import encode_prompt
 from tests.evals.test_hallucination import BOOK

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from finllm_utils.corpora.insurance import InsuranceAnswer, InsuranceQuestion
-from finllm_utils.evals.answer_selection import (
+from finllm_utils.evals.choice import prompt_text
+from finllm_utils.evals.tasks.answer_selection import (
     HIT_SUITE,
     RANK_SUITE,
     SelectionItem,
@@ -17,7 +18,6 @@ from finllm_utils.evals.answer_selection import (
     selection_items,
     selection_results,
 )
-from finllm_utils.evals.choice import prompt_text
 from tests.evals.tiny import tiny_model, tiny_tokenizer
 
 ITEM = SelectionItem(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from finllm_utils.evals.bootstrap import bootstrap_ratio, paired_change
+from finllm_utils.evals.statistics.bootstrap import bootstrap_ratio, paired_change
 from finllm_utils.intervals import wilson_interval
 
 SETTINGS = {"num_bootstrap": 2000, "seed": 0}

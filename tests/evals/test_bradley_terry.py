@@ -2,8 +2,8 @@ import choix
 import numpy as np
 import pytest
 
-from finllm_utils.evals import bradley_terry as bt
-from finllm_utils.evals.comparisons import Outcome
+from finllm_utils.evals.pairwise import bradley_terry as bt
+from finllm_utils.evals.pairwise.comparisons import Outcome
 
 NAMES = ("base", "ppo", "sft", "stage2")
 

@@ -5,13 +5,13 @@ import math
 
 import pytest
 
-from finllm_utils.evals.compare_boards import (
+from finllm_utils.evals.report.compare_boards import (
     NOT_COMPARABLE,
     compare_boards,
     compare_folders,
 )
-from finllm_utils.evals.paired_scores import item_scores
-from finllm_utils.evals.scoreboard import write_scoreboard
+from finllm_utils.evals.report.scoreboard import write_scoreboard
+from finllm_utils.evals.statistics.paired_scores import item_scores
 from tests.evals.small_board import (
     NATS,
     RESAMPLING,

@@ -2,7 +2,11 @@ import json
 
 import pytest
 
-from finllm_utils.evals.comparisons import build_comparisons, outcomes, read_answers
+from finllm_utils.evals.pairwise.comparisons import (
+    build_comparisons,
+    outcomes,
+    read_answers,
+)
 
 PROMPTS = ["什么是国债？", "退保退多少？", "等待期多久？"]
 ANSWERS = {

@@ -2,8 +2,8 @@
 
 import pytest
 
-from finllm_utils.evals.contamination import leak_report
-from finllm_utils.evals.item_results import ItemResult
+from finllm_utils.evals.exam.contamination import leak_report
+from finllm_utils.evals.statistics.item_results import ItemResult
 
 
 def results(credits, start=0):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from finllm_utils.evals.elo import elo_curve, elo_spread
+from finllm_utils.evals.pairwise.elo import elo_curve, elo_spread
 from tests.evals.test_bradley_terry import one
 
 

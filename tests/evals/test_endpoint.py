@@ -10,8 +10,8 @@ import time
 import pytest
 
 from finllm_utils.dependencies import REPOSITORY
-from finllm_utils.evals.endpoint import Endpoint, EndpointSettings, retry_after
-from finllm_utils.evals.prompts import Failure, user_prompt
+from finllm_utils.evals.models.endpoint import Endpoint, EndpointSettings, retry_after
+from finllm_utils.evals.models.prompts import Failure, user_prompt
 from tests.evals.chat_server import body, refused, running_server, said
 
 KEY = "k-secret-123"
@@ -192,8 +192,8 @@ def test_kept_answers_are_not_asked_again_and_failures_are(server, tmp_path):
 
 KILLED = """
 import sys
-from finllm_utils.evals.endpoint import Endpoint, EndpointSettings
-from finllm_utils.evals.prompts import user_prompt
+from finllm_utils.evals.models.endpoint import Endpoint, EndpointSettings
+from finllm_utils.evals.models.prompts import user_prompt
 settings = EndpointSettings(base_url=sys.argv[1], served_as="qwen", api_key_env="TEST_KEY", concurrency=1)
 Endpoint("e", settings, sys.argv[2]).answers([user_prompt(f"item/{t}", t) for t in "甲乙丙"], 8)
 """

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from finllm_utils.evals.evaluate import Plan, entrants, evaluate, make_board
-from finllm_utils.evals.item_results import ItemResult
-from finllm_utils.evals.models import ModelSpec
-from finllm_utils.evals.suite import Suite
+from finllm_utils.evals.models.table import ModelSpec
+from finllm_utils.evals.statistics.item_results import ItemResult
+from finllm_utils.evals.suites.suite import Suite
 from finllm_utils.model.load import save_model
 from finllm_utils.records import Document
 from tests.evals.tiny import TEXTS, tiny_model, tiny_tokenizer

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from finllm_utils.evals.exam import (
+from finllm_utils.evals.exam.items import (
     chance_level,
     choose_shots,
     chosen_texts,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from finllm_utils.evals.exam_answers import read_answer
+from finllm_utils.evals.exam.answers import read_answer
 from tests.evals.small_exam import three_kinds
 
 SINGLE, MULTIPLE, JUDGEMENT = three_kinds(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from finllm_utils.dependencies import REPOSITORY
-from finllm_utils.evals.exam_baselines import exam_baselines, top_credit
-from finllm_utils.evals.exam_check import Finding, check_exam, clues, to_item
-from finllm_utils.evals.exam_overlap import overlaps, own_training_texts
+from finllm_utils.evals.exam.baselines import exam_baselines, top_credit
+from finllm_utils.evals.exam.check import Finding, check_exam, clues, to_item
+from finllm_utils.evals.exam.overlap import overlaps, own_training_texts
 from finllm_utils.records import read_lines
 from tests.conftest import write_lines
 from tests.evals.small_exam import exam_item as item

@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 
 from finllm_utils.dependencies import REPOSITORY
-from finllm_utils.evals.exam import SUBJECTS
-from finllm_utils.evals.exam_check import TYPES, check_exam, exam_rows, to_item
-from finllm_utils.evals.exam_overlap import (
+from finllm_utils.evals.exam.check import TYPES, check_exam, exam_rows, to_item
+from finllm_utils.evals.exam.items import SUBJECTS
+from finllm_utils.evals.exam.overlap import (
     overlaps,
     own_training_texts,
     training_texts,

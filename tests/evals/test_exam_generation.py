@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from finllm_utils.evals.exam import legal_answers
-from finllm_utils.evals.exam_generation import (
+from finllm_utils.evals.exam.generation import (
     constrained_exam,
     differing,
     exam_conversations,
@@ -15,7 +14,8 @@ from finllm_utils.evals.exam_generation import (
     greedy_walk,
     written_results,
 )
-from finllm_utils.evals.exam_scoring import CHAT, PLAIN, score_exam
+from finllm_utils.evals.exam.items import legal_answers
+from finllm_utils.evals.exam.scoring import CHAT, PLAIN, score_exam
 from tests.evals.small_exam import three_kinds
 from tests.model.byte_level import byte_model, byte_tokenizer
 

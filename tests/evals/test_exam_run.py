@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from finllm_utils.evals.endpoint import Endpoint, EndpointSettings
-from finllm_utils.evals.exam import exam_prompt
-from finllm_utils.evals.exam_run import exam_prompts, run_exam
-from finllm_utils.evals.exam_scoring import score_exam
-from finllm_utils.evals.item_results import suite_score
-from finllm_utils.evals.local_models import LocalModel, require_weights
-from finllm_utils.evals.recorded import Recorded, write_prompts
+from finllm_utils.evals.exam.items import exam_prompt
+from finllm_utils.evals.exam.run import exam_prompts, run_exam
+from finllm_utils.evals.exam.scoring import score_exam
+from finllm_utils.evals.models.endpoint import Endpoint, EndpointSettings
+from finllm_utils.evals.models.local import LocalModel, require_weights
+from finllm_utils.evals.models.recorded import Recorded, write_prompts
+from finllm_utils.evals.statistics.item_results import suite_score
 from tests.evals.chat_server import refused, running_server, said
 from tests.evals.small_exam import FOUR, three_kinds
 from tests.evals.tiny import tiny_model, tiny_tokenizer

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from finllm_utils.evals.exam import continuations, exam_prompt
-from finllm_utils.evals.exam_scoring import Asking, likelihood_result, score_exam
+from finllm_utils.evals.exam.items import continuations, exam_prompt
+from finllm_utils.evals.exam.scoring import Asking, likelihood_result, score_exam
 from finllm_utils.model.shared_prefix import PromptScores
 from tests.evals.small_exam import three_kinds
 from tests.model.byte_level import byte_model, byte_tokenizer, lm_eval_scores

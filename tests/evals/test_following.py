@@ -2,7 +2,7 @@
 
 import pytest
 
-from finllm_utils.evals.following import (
+from finllm_utils.evals.tasks.following import (
     RULES,
     FollowingItem,
     broken_rules,

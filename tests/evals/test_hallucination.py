@@ -15,7 +15,7 @@ import pytest
 from finllm_utils.corpora.laws import Article, Law, laws
 from finllm_utils.corpora.sources import training_laws
 from finllm_utils.data.citations import ArticleBook, Citation
-from finllm_utils.evals import hallucination as hal
+from finllm_utils.evals.tasks import hallucination as hal
 from tests.conftest import write_lines
 
 SAMPLES = Path(__file__).resolve().parents[2] / "data_samples"

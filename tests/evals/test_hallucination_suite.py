@@ -3,10 +3,10 @@
 import pytest
 
 from finllm_utils.corpora.laws import laws
-from finllm_utils.evals import hallucination as hal
-from finllm_utils.evals import hallucination_suite as suite
-from finllm_utils.evals.item_results import ItemResult
-from finllm_utils.evals.prompts import Failure
+from finllm_utils.evals.models.prompts import Failure
+from finllm_utils.evals.statistics.item_results import ItemResult
+from finllm_utils.evals.suites import hallucination_suite as suite
+from finllm_utils.evals.tasks import hallucination as hal
 from tests.evals.test_hallucination import ASKED, BOOK, LACKING, PASSAGE, TWIN
 
 

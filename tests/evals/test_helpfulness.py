@@ -7,7 +7,7 @@ import pytest
 
 from finllm_utils.annotation.judgements import read_judgements
 from finllm_utils.annotation.session import Session
-from finllm_utils.evals import helpfulness as hlp
+from finllm_utils.evals.tasks import helpfulness as hlp
 from tests.evals.test_hallucination import BOOK
 
 SUBJECTS = (

@@ -2,9 +2,9 @@
 
 import pytest
 
-from finllm_utils.evals.following import read_following
-from finllm_utils.evals.item_files import read_items_of
-from finllm_utils.evals.multiturn import read_dialogues
+from finllm_utils.evals.tasks.following import read_following
+from finllm_utils.evals.tasks.item_files import read_items_of
+from finllm_utils.evals.tasks.multiturn import read_dialogues
 from tests.conftest import write_lines
 
 RULE = {"type": "max_chars", "value": 9}

@@ -1,6 +1,6 @@
 import pytest
 
-from finllm_utils.evals.item_results import (
+from finllm_utils.evals.statistics.item_results import (
     ItemResult,
     suite_score,
 )

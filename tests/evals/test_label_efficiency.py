@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from finllm_utils.corpora.splits import insurance_questions
-from finllm_utils.evals import label_efficiency as le
+from finllm_utils.evals.tasks import label_efficiency as le
 from finllm_utils.model.load import save_model
 from finllm_utils.profiles import load_profile
 from tests.evals.tiny import tiny_model, tiny_tokenizer

@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 
 from finllm_utils.evals.bits_per_byte import bits_per_byte
-from finllm_utils.evals.exam import read_exam
-from finllm_utils.evals.exam_run import ask_exam
-from finllm_utils.evals.exam_scoring import CHAT
-from finllm_utils.evals.following import spread
-from finllm_utils.evals.hallucination_suite import (
+from finllm_utils.evals.exam.items import read_exam
+from finllm_utils.evals.exam.run import ask_exam
+from finllm_utils.evals.exam.scoring import CHAT
+from finllm_utils.evals.lmeval.export import export_tasks, exported_items
+from finllm_utils.evals.models.local import LocalModel, load_folder
+from finllm_utils.evals.suites.hallucination_suite import (
     exam_items,
     hallucination_exam,
     hallucination_suite,
 )
-from finllm_utils.evals.lmeval_export import export_tasks, exported_items
-from finllm_utils.evals.local_models import LocalModel, load_folder
-from finllm_utils.evals.stability import read_paraphrases
-from finllm_utils.evals.stability_suite import stability_suite
+from finllm_utils.evals.suites.stability_suite import stability_suite
+from finllm_utils.evals.tasks.following import spread
+from finllm_utils.evals.tasks.stability import read_paraphrases
 from tests.evals.tiny import TEMPLATE
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed (extra dev)")

@@ -6,11 +6,11 @@ import pytest
 
 from finllm_utils.corpora.splits import HELDOUT_DOMAINS
 from finllm_utils.evals.bits_per_byte import bits_per_byte
-from finllm_utils.evals.exam_scoring import CHAT
-from finllm_utils.evals.hallucination_suite import item_id, share_invented
-from finllm_utils.evals.lmeval_export import export_tasks, exported_items
-from finllm_utils.evals.local_models import LocalModel
-from finllm_utils.evals.safety import BASELINES
+from finllm_utils.evals.exam.scoring import CHAT
+from finllm_utils.evals.lmeval.export import export_tasks, exported_items
+from finllm_utils.evals.models.local import LocalModel
+from finllm_utils.evals.suites.hallucination_suite import item_id, share_invented
+from finllm_utils.evals.tasks.safety import BASELINES
 from finllm_utils.records import ChatTurn
 from tests.evals.tiny import TEMPLATE
 

@@ -6,22 +6,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from finllm_utils.evals import lmeval_results
-from finllm_utils.evals.answer_selection import (
+from finllm_utils.evals.bits_per_byte import bits_per_byte
+from finllm_utils.evals.choice import ChoiceItem, choice_accuracy
+from finllm_utils.evals.exam.items import exam_prompt
+from finllm_utils.evals.exam.scoring import Asking, score_exam
+from finllm_utils.evals.lmeval import results as lmeval_results
+from finllm_utils.evals.lmeval.export import export_tasks
+from finllm_utils.evals.models.generate import chat_reply
+from finllm_utils.evals.statistics.item_results import suite_score
+from finllm_utils.evals.suites.numeric_suite import numeric_items
+from finllm_utils.evals.tasks.answer_selection import (
     SelectionItem,
     candidate_scores,
     selection_results,
 )
-from finllm_utils.evals.bits_per_byte import bits_per_byte
-from finllm_utils.evals.choice import ChoiceItem, choice_accuracy
-from finllm_utils.evals.exam import exam_prompt
-from finllm_utils.evals.exam_scoring import Asking, score_exam
-from finllm_utils.evals.following import FollowingItem, following_share
-from finllm_utils.evals.generate import chat_reply
-from finllm_utils.evals.item_results import suite_score
-from finllm_utils.evals.lmeval_export import export_tasks
-from finllm_utils.evals.numeric_suite import numeric_items
-from finllm_utils.evals.safety import SafetyItem, safety
+from finllm_utils.evals.tasks.following import FollowingItem, following_share
+from finllm_utils.evals.tasks.safety import SafetyItem, safety
 from finllm_utils.records import Document
 from tests.evals.small_exam import three_kinds
 from tests.evals.tiny import tiny_model, tiny_tokenizer

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from finllm_utils.evals.many_changes import holm, sign_test
+from finllm_utils.evals.statistics.many_changes import holm, sign_test
 
 
 def test_the_sign_test_by_hand():

@@ -5,8 +5,8 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from finllm_utils.evals.comparisons import build_comparisons, outcomes
-from finllm_utils.evals.model_judge import (
+from finllm_utils.evals.pairwise.comparisons import build_comparisons, outcomes
+from finllm_utils.evals.pairwise.model_judge import (
     judge_pairs,
     judge_prompt,
     likeliest_verdict,
@@ -14,7 +14,7 @@ from finllm_utils.evals.model_judge import (
     record_replies,
     recorded_judge,
 )
-from finllm_utils.evals.ratings import kappa_between
+from finllm_utils.evals.pairwise.ratings import kappa_between
 from finllm_utils.records import ChatTurn
 from finllm_utils.train.sft import encode_prompt
 from tests.evals.test_comparisons import rate

@@ -6,22 +6,14 @@ import gguf
 import pytest
 import torch
 
-from finllm_utils.evals.endpoint import Endpoint
-from finllm_utils.evals.generate import greedy_answers
-from finllm_utils.evals.item_results import ItemResult
-from finllm_utils.evals.local_models import (
+from finllm_utils.evals.models.endpoint import Endpoint
+from finllm_utils.evals.models.generate import greedy_answers
+from finllm_utils.evals.models.local import (
     LocalModel,
     gguf_folder,
     require_weights,
 )
-from finllm_utils.evals.models import (
-    ModelSpec,
-    default_models,
-    open_model,
-    parse_models,
-    read_models,
-)
-from finllm_utils.evals.prompts import (
+from finllm_utils.evals.models.prompts import (
     Asked,
     Failure,
     Mark,
@@ -30,7 +22,15 @@ from finllm_utils.evals.prompts import (
     run_suite,
     user_prompt,
 )
-from finllm_utils.evals.recorded import Recorded, write_prompts
+from finllm_utils.evals.models.recorded import Recorded, write_prompts
+from finllm_utils.evals.models.table import (
+    ModelSpec,
+    default_models,
+    open_model,
+    parse_models,
+    read_models,
+)
+from finllm_utils.evals.statistics.item_results import ItemResult
 from finllm_utils.model.embeddings import new_llama
 from finllm_utils.model.load import load_model, save_model
 from finllm_utils.records import ChatTurn
@@ -170,7 +170,7 @@ def test_a_gguf_file_is_dequantised_once(tmp_path, folder, monkeypatch):
     (kept,) = cache.iterdir()
     assert kept.name.startswith("tiny-") and (kept / "model.safetensors").is_file()
     monkeypatch.setattr(
-        "finllm_utils.evals.local_models.load_base_model",
+        "finllm_utils.evals.models.local.load_base_model",
         lambda name: pytest.fail("read again"),
     )
     assert gguf_folder(tmp_path / "tiny.gguf", cache) == kept

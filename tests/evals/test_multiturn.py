@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from finllm_utils.evals.generate import greedy_answers
-from finllm_utils.evals.multiturn import (
+from finllm_utils.evals.models.generate import greedy_answers
+from finllm_utils.evals.tasks.multiturn import (
     KINDS,
     DialogueItem,
     dialogue_share,

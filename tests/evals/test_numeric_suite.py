@@ -11,8 +11,8 @@ import pytest
 
 from finllm_utils.data.figures import figures
 from finllm_utils.data.tasks_formulas import FORMULAS, formulas
-from finllm_utils.evals import numeric_suite as num
-from finllm_utils.evals.prompts import Failure
+from finllm_utils.evals.models.prompts import Failure
+from finllm_utils.evals.suites import numeric_suite as num
 from tests.data.risk_answers import AGAIN as RISK
 from tests.data.test_tasks_formulas import AGAIN as OLDER
 

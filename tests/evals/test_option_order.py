@@ -4,13 +4,13 @@ from statistics import stdev
 
 import pytest
 
-from finllm_utils.evals.exam import LETTERS, shuffled
-from finllm_utils.evals.item_results import ItemResult
-from finllm_utils.evals.option_order import (
+from finllm_utils.evals.exam.items import LETTERS, shuffled
+from finllm_utils.evals.exam.option_order import (
     in_every_order,
     in_orders,
     option_order_spread,
 )
+from finllm_utils.evals.statistics.item_results import ItemResult
 from tests.evals.small_exam import turning
 
 ITEMS = turning(40)

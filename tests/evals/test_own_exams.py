@@ -3,8 +3,8 @@
 import pytest
 
 from finllm_utils.evals.evaluate import course_plan
-from finllm_utils.evals.local_models import LocalModel
-from finllm_utils.evals.own_exams import ExamSource, read_own_exams
+from finllm_utils.evals.models.local import LocalModel
+from finllm_utils.evals.suites.own_exams import ExamSource, read_own_exams
 from finllm_utils.profiles import load_profile
 from tests.evals.tiny import tiny_model, tiny_tokenizer
 

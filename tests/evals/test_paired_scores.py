@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from finllm_utils.evals.item_results import ItemResult
-from finllm_utils.evals.many_changes import sign_test
-from finllm_utils.evals.paired_scores import (
+from finllm_utils.evals.statistics.item_results import ItemResult
+from finllm_utils.evals.statistics.many_changes import sign_test
+from finllm_utils.evals.statistics.paired_scores import (
     Comparison,
     ItemScore,
     adjusted_changes,

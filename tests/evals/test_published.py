@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from finllm_utils.evals.published import read_published
+from finllm_utils.evals.exam.published import read_published
 
 FINANCEIQ = """,Question,A,B,C,D,Answer
 0,下列各项中属于货币市场工具的是（  ）。,国库券,普通股,公司债券,永续债,A

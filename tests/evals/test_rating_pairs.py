@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from finllm_utils.evals.comparisons import build_comparisons
-from finllm_utils.evals.rating_pairs import training_pairs
+from finllm_utils.evals.pairwise.comparisons import build_comparisons
+from finllm_utils.evals.pairwise.rating_pairs import training_pairs
 from finllm_utils.profiles import load_profile
 from finllm_utils.rlhf.own_pairs import read_user_pairs
 from finllm_utils.rlhf.preference_formats import read_preferences, write_trl_pairs

@@ -1,7 +1,7 @@
 import pytest
 
-from finllm_utils.evals import ratings
-from finllm_utils.evals.comparisons import build_comparisons
+from finllm_utils.evals.pairwise import ratings
+from finllm_utils.evals.pairwise.comparisons import build_comparisons
 from tests.evals.test_bradley_terry import one
 from tests.evals.test_comparisons import rate
 

@@ -4,17 +4,17 @@ import dataclasses
 
 import pytest
 
-from finllm_utils.evals.axis_scores import AxisScore
-from finllm_utils.evals.paired_scores import item_scores
-from finllm_utils.evals.recommend import (
+from finllm_utils.evals.report.axis_scores import AxisScore
+from finllm_utils.evals.report.recommend import (
     SCENES,
     CostBasis,
     Scene,
     recommend,
     weighted_score,
 )
-from finllm_utils.evals.scoreboard import Entrant, Measure, Measured
-from finllm_utils.evals.scoreboard_build import build_scoreboard
+from finllm_utils.evals.report.scoreboard import Entrant, Measure, Measured
+from finllm_utils.evals.report.scoreboard_build import build_scoreboard
+from finllm_utils.evals.statistics.paired_scores import item_scores
 from tests.evals.small_board import RESAMPLING, results
 
 EXAM = Measure(

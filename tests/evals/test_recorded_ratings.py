@@ -5,11 +5,15 @@ import pytest
 from finllm_utils.annotation.judgements import read_judgements
 from finllm_utils.annotation.session import replay
 from finllm_utils.dependencies import REPOSITORY
-from finllm_utils.evals.bradley_terry import bootstrap_strengths, tally
-from finllm_utils.evals.comparisons import build_comparisons, outcomes, read_answers
-from finllm_utils.evals.model_judge import judge_pairs, recorded_judge
-from finllm_utils.evals.rating_pairs import training_pairs
-from finllm_utils.evals.ratings import kappa_between, position_bias
+from finllm_utils.evals.pairwise.bradley_terry import bootstrap_strengths, tally
+from finllm_utils.evals.pairwise.comparisons import (
+    build_comparisons,
+    outcomes,
+    read_answers,
+)
+from finllm_utils.evals.pairwise.model_judge import judge_pairs, recorded_judge
+from finllm_utils.evals.pairwise.rating_pairs import training_pairs
+from finllm_utils.evals.pairwise.ratings import kappa_between, position_bias
 from finllm_utils.rlhf.preference_formats import read_preferences, write_trl_pairs
 
 FOLDER = REPOSITORY / "data_samples" / "ratings"

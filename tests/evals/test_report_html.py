@@ -6,17 +6,17 @@ from html.parser import HTMLParser
 
 import pytest
 
-from finllm_utils.evals.compare_boards import compare_boards
-from finllm_utils.evals.report_blocks import (
+from finllm_utils.evals.report.blocks import (
     Heading,
     Table,
     Text,
     html_page,
     markdown_page,
 )
-from finllm_utils.evals.report_charts import CENTRE_X, CENTRE_Y, RADIUS, curve, radar
-from finllm_utils.evals.report_html import report_blocks, write_report
-from finllm_utils.evals.scoreboard import read_scoreboard, write_scoreboard
+from finllm_utils.evals.report.charts import CENTRE_X, CENTRE_Y, RADIUS, curve, radar
+from finllm_utils.evals.report.compare_boards import compare_boards
+from finllm_utils.evals.report.page import report_blocks, write_report
+from finllm_utils.evals.report.scoreboard import read_scoreboard, write_scoreboard
 from tests.evals.small_board import EVIL, RESAMPLING, RIGHT, small_board, small_measured
 
 VOID = {"meta", "br", "link", "img"}

@@ -10,8 +10,8 @@ import pytest
 from opencc import OpenCC
 
 from finllm_utils.data.instruction_quality import contaminated
-from finllm_utils.evals.prompts import Failure
-from finllm_utils.evals.safety import (
+from finllm_utils.evals.models.prompts import Failure
+from finllm_utils.evals.tasks.safety import (
     BENIGN,
     CATEGORIES,
     SafetyItem,
@@ -23,7 +23,7 @@ from finllm_utils.evals.safety import (
     rule_judge,
     safety,
 )
-from finllm_utils.evals.safety_rules import (
+from finllm_utils.evals.tasks.safety_rules import (
     complies,
     garbled,
     one_spelling,

@@ -4,15 +4,15 @@ import json
 
 import pytest
 
-from finllm_utils.evals.prompts import Failure
-from finllm_utils.evals.safety import (
+from finllm_utils.evals.models.prompts import Failure
+from finllm_utils.evals.tasks.safety import (
     Verdict,
     read_labelled,
     read_prompts,
     read_second,
     rule_judge,
 )
-from finllm_utils.evals.safety_agreement import (
+from finllm_utils.evals.tasks.safety_agreement import (
     agreement,
     judges_agree,
     labelled_agreement,

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from finllm_utils.evals.prompts import Failure
-from finllm_utils.evals.recorded import Recorded, write_prompts
-from finllm_utils.evals.safety import (
+from finllm_utils.evals.models.prompts import Failure
+from finllm_utils.evals.models.recorded import Recorded, write_prompts
+from finllm_utils.evals.tasks.safety import (
     SafetyItem,
     Verdict,
     read_labelled,
@@ -15,8 +15,8 @@ from finllm_utils.evals.safety import (
     rule_judge,
     safety,
 )
-from finllm_utils.evals.safety_agreement import judges_agree, labelled_agreement
-from finllm_utils.evals.safety_model import (
+from finllm_utils.evals.tasks.safety_agreement import judges_agree, labelled_agreement
+from finllm_utils.evals.tasks.safety_model import (
     WANTED,
     ModelJudge,
     classifier_judge,

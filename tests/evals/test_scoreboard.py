@@ -6,9 +6,8 @@ import random
 
 import pytest
 
-from finllm_utils.evals.axis_scores import axis_scores, scale_ranges, scaled
-from finllm_utils.evals.paired_scores import ItemScore
-from finllm_utils.evals.scoreboard import (
+from finllm_utils.evals.report.axis_scores import axis_scores, scale_ranges, scaled
+from finllm_utils.evals.report.scoreboard import (
     Entrant,
     Measure,
     Measured,
@@ -16,7 +15,8 @@ from finllm_utils.evals.scoreboard import (
     read_scoreboard,
     write_scoreboard,
 )
-from finllm_utils.evals.scoreboard_build import build_scoreboard
+from finllm_utils.evals.report.scoreboard_build import build_scoreboard
+from finllm_utils.evals.statistics.paired_scores import ItemScore
 from tests.evals.small_board import (
     ENTRANTS,
     MEASURES,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from finllm_utils.evals import stability as stab
+from finllm_utils.evals.tasks import stability as stab
 from tests.conftest import write_lines
 
 GROUP = {"id": "p/1", "question": "什么是年金？", "paraphrases": ["年金是什么？"]}

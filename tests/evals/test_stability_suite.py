@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from finllm_utils.evals import stability_suite as suite
-from finllm_utils.evals.local_models import LocalModel
-from finllm_utils.evals.prompts import Failure
-from finllm_utils.evals.stability import ParaphraseGroup, group_stability
+from finllm_utils.evals.models.local import LocalModel
+from finllm_utils.evals.models.prompts import Failure
+from finllm_utils.evals.suites import stability_suite as suite
+from finllm_utils.evals.tasks.stability import ParaphraseGroup, group_stability
 from tests.evals.tiny import tiny_model, tiny_tokenizer
 
 GROUPS = [

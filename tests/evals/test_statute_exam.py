@@ -11,8 +11,8 @@ from finllm_utils.corpora.laws import laws
 from finllm_utils.corpora.sources import training_laws
 from finllm_utils.corpora.splits import load_splits
 from finllm_utils.data.shingles import fold_texts
-from finllm_utils.evals.exam_overlap import own_training_texts
-from finllm_utils.evals.statute_exam import (
+from finllm_utils.evals.exam.overlap import own_training_texts
+from finllm_utils.evals.exam.statute_exam import (
     BLANK,
     FORMS,
     KINDS,
@@ -21,8 +21,8 @@ from finllm_utils.evals.statute_exam import (
     exam_laws,
     statute_exam,
 )
-from finllm_utils.evals.statute_numbers import QuantityPool, quantities
-from finllm_utils.evals.statute_terms import TermPool, opening_term
+from finllm_utils.evals.exam.statute_numbers import QuantityPool, quantities
+from finllm_utils.evals.exam.statute_terms import TermPool, opening_term
 from finllm_utils.records import Document, ExamItem
 
 PROOF = re.compile("《(?P<law>.+)》(?P<number>第.+条.*)")

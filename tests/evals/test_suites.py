@@ -3,10 +3,10 @@
 import pytest
 
 from finllm_utils.config import EvalsConfig
-from finllm_utils.evals.local_models import LocalModel
-from finllm_utils.evals.recorded import Recorded
-from finllm_utils.evals.scoreboard import AXES
-from finllm_utils.evals.suites import course_suites
+from finllm_utils.evals.models.local import LocalModel
+from finllm_utils.evals.models.recorded import Recorded
+from finllm_utils.evals.report.scoreboard import AXES
+from finllm_utils.evals.suites.course import course_suites
 from tests.evals.tiny import tiny_model, tiny_tokenizer
 
 CFG = EvalsConfig(

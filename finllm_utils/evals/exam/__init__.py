@@ -1,0 +1,1 @@
+"""Exams with a key: our finance exam, one made of statutes, and published ones."""

@@ -1,0 +1,1 @@
+"""Answers held against each other, two by two: verdicts, ratings, training pairs."""
