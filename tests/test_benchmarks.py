@@ -56,7 +56,7 @@ KEYS = {
     ),
     "evals": (
         "max_diff_to_lm_eval ratio_to_lm_eval false_alarm_rate "
-        "planted_regression_caught exam_items items_per_s_smollm2 "
+        "planted_regression_caught leaked_flagged exam_items items_per_s_smollm2 "
         "seconds_1000_items_smollm2 bradley_terry_max_diff_to_choix"
     ),
     "hub": (
@@ -116,12 +116,7 @@ def problems(name: str, result: dict) -> list[str]:
         wanted = [rf"{s}\.\w+\.bpb_{end}" for s in STEPS[name] for end in ends]
         missing = [w for w in wanted if not any(re.fullmatch(w, k) for k in figures)]
     elif name in KEYS:
-        told = result["runs"].get("unmeasured", {})  # figure: why there is none
-        found += [f"{k} is measured" for k in told if k in figures]
-        found += [
-            f"{k}: say why it is unmeasured" for k, why in told.items() if not why
-        ]
-        missing = [k for k in KEYS[name].split() if k not in {*figures, *told}]
+        missing = [k for k in KEYS[name].split() if k not in figures]
     else:
         return [*found, f"{name} has no keys in design.md: add them to KEYS"]
     return found + [f"no figure {key}" for key in missing]
@@ -175,8 +170,6 @@ def test_a_whole_result_passes_and_each_fault_is_seen():
     result = whole("faults")
     del result["figures"]["kills_tried"]
     assert problems("faults", result) == ["no figure kills_tried"]
-    result["runs"]["unmeasured"] = {"kills_tried": ""}
-    assert problems("faults", result) == ["kills_tried: say why it is unmeasured"]
     result["figures"]["kills_tried"] = math.inf
     assert "inf" in problems("faults", result)[0]
 
