@@ -148,6 +148,13 @@ def test_temperature_credit_is_that_of_the_draws(heated, monkeypatch):
     assert all(one.status == "scored" for one in rest)
 
 
+def test_a_rule_that_never_samples_is_the_baseline_of_temperatures(heated):
+    said = [[f"好的：{question}"] * 5 for question in heated.questions.values()]
+    credits = [max(0, value) for value in group_stability(said)]
+    assert heated.baseline == pytest.approx(sum(credits) / len(credits))
+    assert 0.5 < heated.baseline < 1
+
+
 def test_temperatures_are_put_to_chat_models_with_weights_only(heated):
     assert heated.takes(LocalModel("c", tiny_model(), tiny_tokenizer(), chat=True))
     assert not heated.takes(LocalModel("b", tiny_model(), tiny_tokenizer(), chat=False))
